@@ -1,0 +1,32 @@
+# Three targets, each doing all of its own set-up in .venv; a second run installs nothing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints/main.txt
+# Byte code makes each start of a client several times faster.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: setup loop test
+setup: $(VENV)/.dev
+
+loop: $(VENV)/.loop
+	$(BIN)/inv loop
+
+test: $(VENV)/.dev
+	$(BIN)/inv check
+	$(BIN)/inv test
+
+$(BIN)/uv: constraints/main.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints/main.txt uv
+	@touch $@
+
+$(VENV)/.loop: $(BIN)/uv pyproject.toml constraints/main.txt emulator/core/generate.py emulator/runners/images.toml
+	$(UV) --compile-bytecode --requirements pyproject.toml
+	$(BIN)/python -m emulator setup
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.loop
+	$(UV) --compile-bytecode --requirements pyproject.toml --extra dev
+	$(BIN)/python -m emulator setup --stubs
+	@touch $@

@@ -1,0 +1,138 @@
+"""What clients may not send and may not leave out, by one generic rule.
+
+OUTPUT_ONLY fields are cleared from every request, so that nobody creates a job that is already SUCCEEDED.
+REQUIRED ones that are missing are answered together, as Vertex AI does.
+Source: https://google.aip.dev/203; the table comes from the discovery documents.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import selfloop_apis
+from google.api_core.exceptions import InvalidArgument
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.message import Message
+
+#: Fields that the documents call required, and that clients leave out all the same: the service fills them in.
+OPTIONAL_IN_PRACTICE = frozenset(
+    {
+        # The SDK deploys with `automatic_resources` unset counts and without a machine: n1-standard-2 then.
+        "google.cloud.aiplatform.v1.DedicatedResources.machine_spec",
+        "google.cloud.aiplatform.v1.DedicatedResources.min_replica_count",
+        # Set by path in REST, and by the pool's service otherwise.
+        "google.logging.v2.LogEntry.log_name",
+    }
+)
+
+
+@dataclass(frozen=True)
+class _Rules:
+    output_only: tuple[str, ...]
+    required: tuple[FieldDescriptor, ...]
+    nested: tuple[FieldDescriptor, ...]
+
+
+def clean(request: Message) -> None:
+    """Clear what only the service writes. Raises InvalidArgument naming every required field that is missing."""
+    if not _concerns(request.DESCRIPTOR):
+        return
+    missing = list(_walk(request, ""))
+    if missing:
+        found = "".join(
+            f"\t{index}.Field: {path}; Message: Required field is not set."
+            for index, path in enumerate(missing, start=1)
+        )
+        raise InvalidArgument(f"List of found errors:{found}\t")
+
+
+def _walk(message: Message, prefix: str) -> Iterator[str]:
+    rules = _rules(message.DESCRIPTOR)
+    for name in rules.output_only:
+        message.ClearField(name)
+    for field in rules.required:
+        if not _is_set(message, field):
+            yield prefix + field.name
+    for field in rules.nested:
+        if field.is_repeated:
+            for index, item in enumerate(getattr(message, field.name)):
+                yield from _walk(item, f"{prefix}{field.name}[{index}].")
+        elif message.HasField(field.name):
+            yield from _walk(getattr(message, field.name), f"{prefix}{field.name}.")
+
+
+def _is_set(message: Message, field: FieldDescriptor) -> bool:
+    if field.is_repeated:
+        return len(getattr(message, field.name)) > 0
+    if field.has_presence:
+        return message.HasField(field.name)
+    # Zero is a value that a caller may mean; only an empty text cannot be one.
+    return field.type not in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES) or bool(
+        getattr(message, field.name)
+    )
+
+
+@cache
+def _rules(descriptor: Descriptor) -> _Rules:
+    behavior = _behavior(descriptor)
+    nested = tuple(
+        field
+        for field in descriptor.fields
+        if field.message_type is not None
+        and not (field.message_type.has_options and field.message_type.GetOptions().map_entry)
+        and field.name not in _named(descriptor, behavior, "OUTPUT_ONLY")
+        and _concerns(field.message_type)
+    )
+    required = tuple(
+        descriptor.fields_by_name[name]
+        for name in _named(descriptor, behavior, "REQUIRED")
+        if f"{descriptor.full_name}.{name}" not in OPTIONAL_IN_PRACTICE
+    )
+    return _Rules(tuple(_named(descriptor, behavior, "OUTPUT_ONLY")), required, nested)
+
+
+def immutable_fields(descriptor: Descriptor) -> frozenset[str]:
+    """Fields that an update may not name."""
+    return frozenset(_named(descriptor, _behavior(descriptor), "IMMUTABLE"))
+
+
+def output_only_fields(descriptor: Descriptor) -> frozenset[str]:
+    """Fields that an update names in vain."""
+    return frozenset(_named(descriptor, _behavior(descriptor), "OUTPUT_ONLY"))
+
+
+def _named(descriptor: Descriptor, behavior: dict[str, str], kind: str) -> list[str]:
+    return [field.name for field in descriptor.fields if behavior.get(field.json_name) == kind]
+
+
+@cache
+def _concerns(descriptor: Descriptor) -> bool:
+    """Whether anything at or below this message has a rule: most requests can then be passed over."""
+    seen: set[str] = set()
+    waiting = [descriptor]
+    while waiting:
+        current = waiting.pop()
+        if current.full_name in seen:
+            continue
+        seen.add(current.full_name)
+        if any(kind in ("OUTPUT_ONLY", "REQUIRED") for kind in _behavior(current).values()):
+            return True
+        waiting.extend(field.message_type for field in current.fields if field.message_type is not None)
+    return False
+
+
+def _behavior(descriptor: Descriptor) -> dict[str, str]:
+    package = descriptor.file.package
+    schema = descriptor.full_name.removeprefix(package + ".").replace(".", "")
+    return _table().get(package, {}).get(schema, {})
+
+
+@cache
+def _table() -> dict[str, dict[str, dict[str, str]]]:
+    table: dict[str, dict[str, dict[str, str]]] = json.loads(
+        (selfloop_apis.FOLDER / "field_behavior.json").read_bytes()
+    )
+    return table
