@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -50,11 +53,166 @@ class LogRecord:
     payload: str | Mapping[str, Any]
     severity: str = "DEFAULT"
     labels: Mapping[str, str] = field(default_factory=dict)
+    time: datetime | None = None
 
 
 class LogSink(Protocol):
     """Cloud Logging as the rest of the emulator needs it."""
 
     def write(self, project: str, records: Iterable[LogRecord]) -> None:
-        """Store entries of one project (its id), stamped now, in this order."""
+        """Store entries of one project (its id), in this order, stamped now where they have no time."""
+        ...
+
+
+@dataclass(frozen=True)
+class OutputLine:
+    """One line that a container printed."""
+
+    text: str
+    is_error: bool
+    """on standard error"""
+
+
+@dataclass(frozen=True)
+class PythonPackage:
+    """Source distributions or wheels to install, and the module to run: PythonPackageSpec."""
+
+    uris: tuple[str, ...]
+    module: str
+
+
+@dataclass(frozen=True)
+class Container:
+    """What to run: one replica of a job, or one model server. Everything that Vertex AI calls a container."""
+
+    name: str
+    """unique among what runs, such as `customJobs/123/workerpool0-0`; also the caller's name in the journal"""
+    project: str
+    """id of the project on whose behalf it runs"""
+    service_account: str
+    """e-mail of the identity that it has"""
+    image: str
+    """image URI, mapped to a Python environment"""
+    command: tuple[str, ...] = ()
+    """in place of the image's entry point"""
+    args: tuple[str, ...] = ()
+    package: PythonPackage | None = None
+    """for prebuilt training images: what to install and run"""
+    env: Mapping[str, str] = field(default_factory=dict)
+    timeout_seconds: float | None = None
+    """after which it is stopped, on the machine's clock"""
+    mounts: Mapping[str, Path] = field(default_factory=dict)
+    """path inside -> folder outside, writable; /gcs is always there besides"""
+
+
+class ExitReason(Enum):
+    """Why a container is over."""
+
+    EXITED = "Error"
+    """by itself, with `exit_code`"""
+    START_FAILED = "StartError"
+    """it could not begin: no such image, package or command; `message` says what"""
+    TIMED_OUT = "Timeout"
+    CANCELLED = "Cancelled"
+    OUT_OF_MEMORY = "OOMKilled"
+    DISK_QUOTA = "DiskQuotaExceeded"
+
+
+@dataclass(frozen=True)
+class ContainerResult:
+    """How a container ended. exit_code is 128 + n after signal n, as shells and Kubernetes count."""
+
+    exit_code: int
+    reason: ExitReason
+    message: str = ""
+    stderr_tail: str = ""
+    """the last lines of standard error, at most 4 KiB"""
+
+    @property
+    def succeeded(self) -> bool:
+        return self.reason is ExitReason.EXITED and self.exit_code == 0
+
+
+class ContainerHandle(Protocol):
+    """A running container."""
+
+    def wait(self) -> ContainerResult:
+        """Block until it is over, its output delivered and its whole process tree gone."""
+        ...
+
+    def cancel(self) -> None:
+        """SIGTERM, and SIGKILL for the whole tree after a grace period. Returns at once; idempotent."""
+        ...
+
+
+class ContainerRunner(Protocol):
+    """Runs containers as processes, in a sandbox where the machine allows one."""
+
+    def start(self, container: Container, output: Callable[[Sequence[OutputLine]], None]) -> ContainerHandle:
+        """Begin and return at once; preparing (environment, packages) is part of the run.
+
+        output: called from one thread of the runner with lines in the order they were printed, those of the
+        preparation among them.
+        """
+        ...
+
+    def check_image(self, image: str) -> str | None:
+        """None when an environment can stand in for the image, else the sentence that says why not."""
+        ...
+
+
+@dataclass(frozen=True)
+class ServerAnswer:
+    """What a model server answered over HTTP."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+class ModelServerHandle(Protocol):
+    """A replica of a deployed model."""
+
+    def wait_until_ready(self, timeout_seconds: float) -> None:
+        """Block until the health route answers 200. Raises google.api_core errors with the server's last output."""
+        ...
+
+    def request(self, route: str, body: bytes, content_type: str, timeout_seconds: float) -> ServerAnswer:
+        """POST to the container. Raises ServiceUnavailable when it is gone, DeadlineExceeded when it is slow."""
+        ...
+
+    @property
+    def is_alive(self) -> bool: ...
+
+    def stop(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class SandboxCaller:
+    """Who is behind a sandbox's listener, as the metadata server inside tells and the journal notes."""
+
+    name: str
+    project: str
+    service_account: str
+
+
+class SandboxNetwork(Protocol):
+    """The one way out of a sandbox, provided by the emulator's front."""
+
+    @property
+    def port(self) -> int:
+        """The port of the emulator, and of the listener inside every private network."""
+        ...
+
+    @property
+    def ca_bundle(self) -> Path:
+        """The machine's certificates with the emulator's; to be visible inside."""
+        ...
+
+    def environment(self, ca_bundle: str, caller: SandboxCaller | None) -> Mapping[str, str]:
+        """Proxy, certificate and metadata variables for a process that sees the bundle at this path."""
+        ...
+
+    def attach(self, listener: socket.socket, caller: SandboxCaller) -> Callable[[], None]:
+        """Accept on a listener that a sandbox handed out; what is given back closes it."""
         ...
