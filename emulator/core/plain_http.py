@@ -49,7 +49,7 @@ class HttpRequest:
 
         A JSON object is read as well, because some token clients send one.
         """
-        fields = {key: value for key, value in reversed(self.query)}
+        fields = dict(reversed(self.query))
         text = self.body.decode("utf-8", "replace")
         if self.headers.get("content-type", "").startswith("application/json"):
             try:
