@@ -162,6 +162,34 @@ class ContainerRunner(Protocol):
 
 
 @dataclass(frozen=True)
+class ModelServer:
+    """What to serve with: one replica of a deployed model, by the contract of prediction containers.
+
+    Source: https://cloud.google.com/vertex-ai/docs/predictions/custom-container-requirements
+    """
+
+    name: str
+    """unique among what runs, such as `endpoints/1/deployedModels/2/replicas/0`"""
+    project: str
+    """id of the project on whose behalf it runs"""
+    service_account: str
+    """e-mail of the identity that it has"""
+    image: str
+    """image URI; a prebuilt prediction image is mapped to a Python environment"""
+    artifacts: Path | None = None
+    """folder with the service's own copy of the model's files, seen read-only; AIP_STORAGE_URI names it inside"""
+    health_route: str = "/health"
+    predict_route: str = "/predict"
+    port: int = 8080
+    """AIP_HTTP_PORT"""
+    command: tuple[str, ...] = ()
+    """in place of the image's entry point"""
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    """AIP_* and those of the container_spec"""
+
+
+@dataclass(frozen=True)
 class ServerAnswer:
     """What a model server answered over HTTP."""
 
@@ -171,7 +199,7 @@ class ServerAnswer:
 
 
 class ModelServerHandle(Protocol):
-    """A replica of a deployed model."""
+    """One life of a model server; a crash ends it."""
 
     def wait_until_ready(self, timeout_seconds: float) -> None:
         """Block until the health route answers 200. Raises google.api_core errors with the server's last output."""
@@ -181,10 +209,25 @@ class ModelServerHandle(Protocol):
         """POST to the container. Raises ServiceUnavailable when it is gone, DeadlineExceeded when it is slow."""
         ...
 
-    @property
-    def is_alive(self) -> bool: ...
+    def wait(self) -> ContainerResult:
+        """Block until it is over, its output delivered and its whole process tree gone."""
+        ...
 
-    def stop(self) -> None: ...
+    def stop(self) -> None:
+        """End the whole process tree. Returns once it is gone; idempotent."""
+        ...
+
+
+class ModelServerRunner(Protocol):
+    """Runs model servers as processes, in a sandbox where the machine allows one."""
+
+    def start(self, server: ModelServer, output: Callable[[Sequence[OutputLine]], None]) -> ModelServerHandle:
+        """Begin and return at once; preparing the environment is part of the run. output: as of ContainerRunner."""
+        ...
+
+    def check_image(self, image: str) -> str | None:
+        """None when the image can be served from, else the sentence that says why not."""
+        ...
 
 
 @dataclass(frozen=True)
