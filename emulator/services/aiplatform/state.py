@@ -1,0 +1,15 @@
+"""The collections that Vertex AI keeps."""
+
+from __future__ import annotations
+
+from selfloop_apis import aiplatform_v1
+
+from emulator.core.state import Collection, Database
+
+
+class AiplatformState:
+    """Resources by full name, with the project's number in it."""
+
+    def __init__(self, database: Database) -> None:
+        self.custom_jobs = Collection(database, aiplatform_v1.CustomJob)
+        self.training_pipelines = Collection(database, aiplatform_v1.TrainingPipeline)
