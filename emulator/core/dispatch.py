@@ -16,6 +16,7 @@ from google.protobuf.message import Message
 
 from emulator.core import errors, field_behavior
 from emulator.core.journal import Call, Journal
+from emulator.core.plain_http import HttpRequest, HttpResponse, PlainHttp
 from emulator.core.service import (
     Context,
     DiscoveryService,
@@ -78,6 +79,16 @@ class Dispatcher:
             raise self._failed(raised, context, started) from None
         self._note(context, "OK", started)
         return answer if isinstance(answer, JsonResponse) else JsonResponse(answer)
+
+    def call_plain(self, service: PlainHttp, request: HttpRequest, context: Context) -> HttpResponse:
+        """The answer of a service outside the tables."""
+        started = time.perf_counter()
+        try:
+            answer = service.handle(request)
+        except Exception as raised:  # noqa: BLE001  # every exception becomes the caller's answer
+            raise self._failed(raised, context, started) from None
+        self._note(context, "OK" if answer.status < 400 else str(answer.status), started)
+        return answer
 
     def input_class(self, rpc: Rpc, tables_rpcs: dict[str, Rpc]) -> type[Message]:
         """The message class that the handler expects: the stable version's, whichever the client spoke."""

@@ -81,6 +81,19 @@ def json_body(error: exceptions.GoogleAPICallError, *, legacy: bool = False) -> 
     return {"error": body}
 
 
+def details_as_any(error: exceptions.GoogleAPICallError) -> list[Any]:
+    """The error's details, each packed for a google.rpc.Status; those that are plain JSON have no such form."""
+    from selfloop_apis import protobuf
+
+    packed = []
+    for detail in error.details:
+        if not isinstance(detail, Mapping):
+            packed.append(protobuf.Any(
+                type_url=f"type.googleapis.com/{detail.DESCRIPTOR.full_name}", value=detail.SerializeToString()
+            ))
+    return packed
+
+
 def _detail_json(detail: Any) -> Any:
     from google.protobuf import json_format
 

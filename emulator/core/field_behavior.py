@@ -29,6 +29,15 @@ OPTIONAL_IN_PRACTICE = frozenset(
 )
 
 
+#: Output-only fields that a client sends back as it got them, and that say which revision it means.
+KEPT = frozenset(
+    {
+        # The SDK's ModelRegistry.update_version sends the version as it was read: a bare name and this id.
+        "google.cloud.aiplatform.v1.Model.version_id",
+    }
+)
+
+
 @dataclass(frozen=True)
 class _Rules:
     output_only: tuple[str, ...]
@@ -40,13 +49,22 @@ def clean(request: Message) -> None:
     """Clear what only the service writes. Raises InvalidArgument naming every required field that is missing."""
     if not _concerns(request.DESCRIPTOR):
         return
-    missing = list(_walk(request, ""))
+    missing = [path for path in _walk(request, "") if _is_asked_for(path, request)]
     if missing:
         found = "".join(
             f"\t{index}.Field: {path}; Message: Required field is not set."
             for index, path in enumerate(missing, start=1)
         )
         raise InvalidArgument(f"List of found errors:{found}\t")
+
+
+def _is_asked_for(path: str, request: Message) -> bool:
+    """Whether a required field is one that the request has to bring: an update brings what its mask names."""
+    mask = getattr(request, "update_mask", None)
+    if mask is None or not mask.paths or "*" in mask.paths or "." not in path:
+        return True
+    inside = path.partition(".")[2]
+    return any(f"{inside}.".startswith(f"{named}.") for named in mask.paths)
 
 
 def _walk(message: Message, prefix: str) -> Iterator[str]:
@@ -91,7 +109,12 @@ def _rules(descriptor: Descriptor) -> _Rules:
         for name in _named(descriptor, behavior, "REQUIRED")
         if f"{descriptor.full_name}.{name}" not in OPTIONAL_IN_PRACTICE
     )
-    return _Rules(tuple(_named(descriptor, behavior, "OUTPUT_ONLY")), required, nested)
+    output_only = tuple(
+        name
+        for name in _named(descriptor, behavior, "OUTPUT_ONLY")
+        if f"{descriptor.full_name}.{name}" not in KEPT
+    )
+    return _Rules(output_only, required, nested)
 
 
 def immutable_fields(descriptor: Descriptor) -> frozenset[str]:

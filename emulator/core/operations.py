@@ -145,6 +145,10 @@ class Operations:
         """Names of the unfinished operations on one resource: most allow a single one at a time."""
         return [name for name in list(self._running) if name.startswith(f"{parent}/operations/")]
 
+    def unfinished(self) -> list[str]:
+        """Names of all that run."""
+        return list(self._running)
+
     def set_metadata(self, name: str, metadata: Message, version: str) -> None:
         self._store(name, lambda operation: operation.metadata.Pack(self._touched(operation, metadata, version)))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 from google.api_core.exceptions import MethodNotImplemented
@@ -38,6 +38,12 @@ class Context:
     seconds_left: Callable[[], float | None] = lambda: None
     headers: Mapping[str, str] = field(default_factory=dict)
     """HTTP headers or gRPC metadata, names in lower case"""
+    response_headers: dict[str, str] = field(default_factory=dict)
+    """what a handler puts here goes out as HTTP headers or initial metadata"""
+
+    def by(self, caller: Caller) -> Context:
+        """The same call, once it is known who makes it."""
+        return replace(self, caller=caller)
 
 
 class GapicService:

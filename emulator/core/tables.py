@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -12,7 +11,6 @@ import selfloop_apis
 from google.protobuf.message import Message
 
 from emulator.core.routing import Router
-from emulator.core.service import DiscoveryService, GapicService
 
 #: Hosts under which clients look for the same API; `{region}-` prefixes and `.rep`, `.mtls` are folded in.
 _ALIASES = {
@@ -87,7 +85,7 @@ class Tables:
     def __init__(self) -> None:
         self.rpcs: dict[str, Rpc] = {}
         self._routers: dict[str, Router[Route]] = {}
-        self._bases: dict[str, str] = {}
+        self._json_methods: dict[tuple[str, str], list[JsonMethod]] = {}
         for service in _read("services.json"):
             self._add_service(service)
         for path in sorted(selfloop_apis.FOLDER.glob("*.v*.json")):
@@ -108,6 +106,10 @@ class Tables:
                 return found
         return None
 
+    def json_methods(self, api: str, resource: str) -> list[JsonMethod]:
+        """The methods of one resource of a JSON API."""
+        return self._json_methods.get((api, resource), [])
+
     def _router(self, host: str) -> Router[Route]:
         return self._routers.setdefault(host, Router())
 
@@ -127,6 +129,7 @@ class Tables:
         router = self._router(document["host"])
         for identifier, entry in document["methods"].items():
             method = JsonMethod(api, identifier, entry["parameters"])
+            self._json_methods.setdefault((api, method.resource), []).append(method)
             for uri in entry["uris"]:
                 router.add(entry["verb"], uri, JsonRoute(method, download=uri.startswith("/download/")))
             for uri in entry["upload_uris"]:
@@ -168,14 +171,6 @@ def canonical_host(host: str) -> str:
 def base_service(name: str) -> str:
     """The service that serves a beta call: `…aiplatform.v1.JobService` for `…v1beta1.JobService`."""
     return name.replace(".v1beta1.", ".v1.")
-
-
-def gapic_handlers(services: Iterable[GapicService]) -> dict[str, GapicService]:
-    return {service.api: service for service in services}
-
-
-def json_handlers(services: Iterable[DiscoveryService]) -> dict[tuple[str, str], DiscoveryService]:
-    return {(service.api, service.resource): service for service in services}
 
 
 def _read(name: str) -> Any:

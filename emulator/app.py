@@ -1,0 +1,235 @@
+"""Builds everything, explicitly: state, services, runners, server; and runs it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from google.api_core.exceptions import FailedPrecondition
+
+from emulator.core import coverage
+from emulator.core.certificates import CertificateAuthority
+from emulator.core.clock import MovableClock
+from emulator.core.control import Control
+from emulator.core.dispatch import Dispatcher
+from emulator.core.egress import Egress
+from emulator.core.environment import sandbox_variables, shell_variables
+from emulator.core.front import Front
+from emulator.core.grpc_server import GrpcServer
+from emulator.core.interfaces import SandboxCaller
+from emulator.core.journal import Journal
+from emulator.core.operations import Operations
+from emulator.core.plain_http import PlainHttp
+from emulator.core.projects import Projects
+from emulator.core.relay import Relay
+from emulator.core.rest import RestApp
+from emulator.core.service import DiscoveryService, GapicService
+from emulator.core.state import Database, Settings as StoredSettings
+from emulator.core.state_directory import StateDirectory
+from emulator.core.tables import Tables
+from emulator.core.tokens import Tokens
+from emulator.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_OPERATOR_TOKEN_SECONDS = 10 * 365 * 24 * 3600.0
+
+
+class Network:
+    """What a sandbox knows of the emulator: one address, one bundle, one listener. Filled in once there is a port."""
+
+    def __init__(self, ca_bundle: Path, egress: Egress) -> None:
+        self._ca_bundle = ca_bundle
+        self._egress = egress
+        self.front: Front | None = None
+
+    @property
+    def port(self) -> int:
+        return self._listening.port
+
+    @property
+    def ca_bundle(self) -> Path:
+        return self._ca_bundle
+
+    def environment(self, ca_bundle: str, caller: SandboxCaller | None) -> Mapping[str, str]:
+        """The same for every caller: who it is, its listener says."""
+        return sandbox_variables(
+            port=self.port, ca_bundle=ca_bundle, package_index=self._egress.package_index_variables()
+        )
+
+    def attach(self, listener: socket.socket, caller: SandboxCaller) -> Callable[[], None]:
+        return self._listening.attach(listener, caller)
+
+    @property
+    def _listening(self) -> Front:
+        if self.front is None:
+            raise RuntimeError("a sandbox was started before the emulator listened")
+        return self.front
+
+
+class Emulator:
+    """One emulator on one state directory. Raises StateError when it cannot be had."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._directory = StateDirectory(settings.state)
+        self._directory.acquire()
+        self._directory.finish_replacement()
+        self._started = time.time()
+        self._restore: tuple[str | None] | None = None
+        self._stopping: asyncio.Event | None = None
+
+        self.database = Database(settings.database)
+        stored = StoredSettings(self.database)
+        self.clock = MovableClock(
+            timedelta(seconds=float(stored.get("clock_offset_seconds", "0"))),
+            lambda offset: stored.set("clock_offset_seconds", repr(offset.total_seconds())),
+        )
+        self.journal = Journal(self.database)
+        self.operations = Operations(self.database, self.clock)
+        self.projects = Projects(self.database, self.clock)
+        self.tokens = Tokens(settings.state / "credentials", settings.project)
+        self._authority = CertificateAuthority(settings.state / "ca")
+        self._ca_bundle = settings.state / "ca" / "bundle.pem"
+        self._authority.write_bundle(self._ca_bundle)
+        self._egress = Egress(settings.egress)
+        self.network = Network(self._ca_bundle, self._egress)
+
+        self._tables = Tables()
+        self._services, self._plain = self._build_services()
+        self._dispatcher = Dispatcher(self._services, self.journal)
+
+    def _build_services(self) -> tuple[list[GapicService | DiscoveryService], list[PlainHttp]]:
+        return [], []
+
+    async def run(self, ready: Callable[[str], None]) -> None:
+        """Serve until a signal or a restore ends it. ready: called with the address once it answers."""
+        loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stopping.set)
+        relay = Relay()
+        with self._directory.sockets() as sockets:
+            tls_socket, plain_socket = str(sockets / "grpc-tls"), str(sockets / "grpc")
+            grpc_server = GrpcServer(
+                self._tables, self._dispatcher, self.tokens, credentials=self._authority.grpc_credentials(),
+                tls_socket=tls_socket, plain_socket=plain_socket,
+            )  # fmt: skip
+            grpc_server.start()
+            control = Control(self, self.clock, self.journal)
+            rest = RestApp(self._tables, self._dispatcher, self.tokens, [control, *self._plain])
+            front = Front(rest, self._authority, self._egress, relay, grpc_tls=tls_socket, grpc_plain=plain_socket)
+            front.listen(self.settings.host, self.settings.port)
+            self.network.front = front
+            self._directory.announce(
+                {"host": self.settings.host, "port": front.port, "pid": os.getpid(), "started": self._started},
+                self.tokens.mint_access_token(self.tokens.email, lifetime_seconds=_OPERATOR_TOKEN_SECONDS),
+            )
+            self._resume()
+            ready(f"http://{self.settings.host}:{front.port}")
+            try:
+                await self._stopping.wait()
+            finally:
+                self._directory.withdraw()
+                await front.close()
+                await loop.run_in_executor(None, grpc_server.stop)
+                await loop.run_in_executor(None, self._close)
+                rest.close()
+                relay.close()
+        if self._restore is not None:
+            self._directory.replace_content(*self._restore)
+            self._begin_again(front.port)
+
+    def _resume(self) -> None:
+        """Take up what an earlier process left, once sandboxes can be started."""
+
+    def _close(self) -> None:
+        """End what runs and store what is in memory."""
+        self.operations.close()
+        self.journal.close()
+        self.database.close()
+
+    def _begin_again(self, port: int) -> None:
+        """This process, started anew on the same port: nothing of the old state lives on in memory."""
+        arguments = [argument for argument in sys.orig_argv[1:]]
+        os.environ["SELFLOOP_PORT"] = str(port)
+        os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606  # its own arguments
+
+    # What the control API asks.
+
+    def health(self) -> dict[str, Any]:
+        return {
+            "status": "ok",
+            "pid": os.getpid(),
+            "started": self._started,
+            "project": self.settings.project,
+            "location": self.settings.location,
+            "state": str(self.settings.state),
+            "egress": list(self.settings.egress),
+        }
+
+    def environment(self) -> dict[str, str]:
+        return shell_variables(
+            host=self.settings.host,
+            port=self.network.port,
+            ca_bundle=self._ca_bundle,
+            key_file=self.tokens.key_file,
+            project=self.settings.project,
+            location=self.settings.location,
+            cloudsdk_config=self.settings.state / "gcloud",
+        )
+
+    def coverage(self) -> dict[str, dict[str, str]]:
+        return coverage.levels(self._tables, self._services)
+
+    def snapshots(self) -> list[dict[str, Any]]:
+        return self._directory.snapshots()
+
+    def take_snapshot(self, name: str) -> dict[str, Any]:
+        self._refuse_while_busy("a snapshot")
+        return self._directory.take_snapshot(name, self.database)
+
+    def restore(self, name: str | None) -> None:
+        self._refuse_while_busy("a restore" if name else "a reset")
+        if name is not None:
+            self._directory.check_snapshot(name)
+        self._restore = (name,)
+        front, stopping = self.network.front, self._stopping
+        if front is None or stopping is None:
+            raise RuntimeError("the emulator is not running")
+        # A moment later, so that this call is answered.
+        front.loop.call_soon_threadsafe(front.loop.call_later, 0.1, stopping.set)
+
+    def _busy(self) -> Sequence[str]:
+        """Names of what runs and would be torn by a copy of the state."""
+        return self.operations.unfinished()
+
+    def _refuse_while_busy(self, what: str) -> None:
+        busy = self._busy()
+        if busy:
+            names = ", ".join(busy[:5]) + (" and more" if len(busy) > 5 else "")
+            raise FailedPrecondition(f"{what} has to wait or needs these cancelled first: {names}")
+
+
+def serve(settings: Settings, ready: Callable[[str], None]) -> None:
+    """Run an emulator until it is told to stop. Raises StateError, OSError for a busy port."""
+    emulator = Emulator(settings)
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(emulator.run(ready))
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()

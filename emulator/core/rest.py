@@ -1,0 +1,445 @@
+"""REST: an ASGI application that turns HTTP requests into calls of the dispatcher.
+
+Handlers are synchronous and run on a pool of threads; the event loop only moves bytes. Nothing of a body that
+may be large (an upload, a download) is ever held as a whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import logging
+import os
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from google.api_core import exceptions
+from google.api_core.exceptions import (
+    Forbidden,
+    GoogleAPICallError,
+    InvalidArgument,
+    MethodNotImplemented,
+    NotFound,
+    Unauthenticated,
+)
+
+from emulator.core import errors, transcoding
+from emulator.core.certificates import is_ours
+from emulator.core.dispatch import Dispatcher
+from emulator.core.egress import is_loopback
+from emulator.core.front import Connection
+from emulator.core.plain_http import LARGEST_BODY_BYTES, HttpRequest, HttpResponse, PlainHttp
+from emulator.core.service import Caller, Context, FileBody, JsonRequest, JsonResponse
+from emulator.core.tables import JsonRoute, RpcRoute, Tables
+from emulator.core.tokens import Tokens
+
+logger = logging.getLogger(__name__)
+
+#: A JSON body is parsed as a whole; an upload is not subject to this.
+_LARGEST_JSON_BYTES = 64 * 1024 * 1024
+_PIECE_BYTES = 1024 * 1024
+_ANONYMOUS = Caller("anonymous")
+_END = object()
+
+
+@dataclass(frozen=True)
+class _Exchange:
+    """One request as ASGI gives it."""
+
+    scope: Any
+    receive: Any
+    send: Any
+    connection: Connection
+    verb: str
+    host: str
+    path: str
+    query: Sequence[tuple[str, str]]
+    headers: Mapping[str, str]
+
+    def parameter(self, name: str) -> str:
+        return next((value for key, value in self.query if key == name), "")
+
+
+class RestApp:
+    """The application of the one port. plain: services outside the tables, asked first, in order."""
+
+    def __init__(
+        self, tables: Tables, dispatcher: Dispatcher, tokens: Tokens, plain: Sequence[PlainHttp], threads: int = 32
+    ) -> None:
+        self._tables = tables
+        self._dispatcher = dispatcher
+        self._tokens = tokens
+        self._plain = plain
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rest")
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any, connection: Connection) -> None:
+        exchange = _exchange(scope, receive, send, connection)
+        legacy = False
+        try:
+            _check_origin(exchange)
+            plain = next(
+                (one for one in self._plain if one.matches(exchange.host, exchange.path, exchange.headers)), None
+            )
+            if plain is not None:
+                await self._answer_plain(plain, exchange)
+                return
+            found = self._tables.match(exchange.host, exchange.verb, exchange.path)
+            if found is None:
+                raise self._unknown(exchange)
+            route, path = found
+            if isinstance(route, RpcRoute):
+                await self._answer_rpc(route, path, exchange)
+            else:
+                legacy = self._dispatcher.uses_legacy_errors(route.method)
+                await self._answer_json(route, path, exchange)
+        except GoogleAPICallError as error:
+            await self._answer_error(error, exchange, legacy)
+        except _ClientGoneError:
+            logger.debug("%s %s: the client left", exchange.verb, exchange.path)
+        except Exception as error:  # noqa: BLE001  # a bug: told to the caller, traceback in the log
+            await self._answer_error(errors.as_api_error(error, exchange.path), exchange, legacy)
+
+    async def _answer_plain(self, service: PlainHttp, exchange: _Exchange) -> None:
+        body = await _read_body(exchange, LARGEST_BODY_BYTES)
+        try:
+            caller = self._caller(exchange)
+        except Unauthenticated:
+            caller = None
+        context = Context(method=f"{service.name} {exchange.path}", caller=caller or _ANONYMOUS, transport="http")
+        request = HttpRequest(
+            exchange.verb, exchange.host, exchange.path, list(exchange.query), exchange.headers, body, caller,
+            exchange.connection.sandbox,
+        )  # fmt: skip
+        answer: HttpResponse = await self._run(self._dispatcher.call_plain, service, request, context)
+        await _send(exchange, answer.status, answer.headers, answer.body)
+
+    async def _answer_rpc(self, route: RpcRoute, path: Mapping[str, str], exchange: _Exchange) -> None:
+        caller = self._authenticated(exchange, f"{route.rpc.service}/{route.rpc.name}")
+        data = await _read_body(exchange, _LARGEST_JSON_BYTES)
+        context = _context(route.rpc.path[1:], caller, exchange, version=route.rpc.version)
+        as_numbers = "enum-encoding=int" in exchange.parameter("$alt")
+
+        def work() -> Any:
+            request_class = self._dispatcher.input_class(route.rpc, self._tables.rpcs)
+            request = _rpc_request(request_class, route.body, path, exchange, data)
+            response = self._dispatcher.call(route.rpc, request, context)
+            if route.rpc.server_streaming:
+                return response
+            return _rpc_answer(response, as_numbers)
+
+        answer = await self._run(work)
+        if route.rpc.server_streaming:
+            pieces = _http_bodies(answer) if route.rpc.output == _HTTP_BODY else _json_array(answer, as_numbers)
+            await self._send_pieces(exchange, 200, {**_JSON, **context.response_headers}, pieces)
+            return
+        content_type, body = answer
+        await _send(exchange, 200, {"content-type": content_type, **context.response_headers}, body)
+
+    async def _answer_json(self, route: JsonRoute, path: Mapping[str, str], exchange: _Exchange) -> None:
+        session = route.upload and bool(exchange.parameter("upload_id"))
+        is_storage = route.method.api.startswith("storage.")
+        if session:
+            # A resumable session's address is its own credential.
+            caller = _ANONYMOUS
+        else:
+            caller = self._authenticated(exchange, route.method.id, anonymous=is_storage)
+        parameters = _typed_parameters(route.method.parameters, path, exchange.query)
+        if route.download:
+            parameters.setdefault("alt", "media")
+        media = None
+        body: Any = {}
+        if route.upload:
+            media = _StreamedBody(exchange, asyncio.get_running_loop())
+        else:
+            data = await _read_body(exchange, _LARGEST_JSON_BYTES)
+            body = transcoding.load(data)
+        request = JsonRequest(parameters, body, exchange.headers, media, _uri(exchange), exchange.verb)
+        context = _context(route.method.id, caller, exchange)
+        answer: JsonResponse = await self._run(self._dispatcher.call_json, route.method, request, context)
+        await self._send_json_answer(exchange, answer, context)
+
+    async def _send_json_answer(self, exchange: _Exchange, answer: JsonResponse, context: Context) -> None:
+        headers = {**answer.headers, **context.response_headers}
+        body = answer.body
+        if isinstance(body, dict):
+            await _send(exchange, answer.status, {**_JSON, **headers}, transcoding.dump(body))
+        elif body is None or isinstance(body, bytes):
+            await _send(exchange, answer.status, headers, body or b"")
+        elif isinstance(body, FileBody):
+            headers.setdefault("content-length", str(body.length))
+            await self._send_pieces(exchange, answer.status, headers, _file_pieces(body))
+        else:
+            await self._send_pieces(exchange, answer.status, headers, iter(body))
+
+    async def _send_pieces(
+        self, exchange: _Exchange, status: int, headers: Mapping[str, str], pieces: Iterator[bytes]
+    ) -> None:
+        """Send what an iterator yields, running it on a thread; its first piece comes before the status line."""
+        piece = await self._run(next, pieces, _END)
+        await _send_head(exchange, status, headers)
+        while piece is not _END:
+            await exchange.send({"type": "http.response.body", "body": piece, "more_body": True})
+            piece = await self._run(next, pieces, _END)
+        await exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _answer_error(self, error: GoogleAPICallError, exchange: _Exchange, legacy: bool) -> None:
+        status = errors.http_status(error)
+        headers = dict(_JSON)
+        if status == 401:
+            headers["www-authenticate"] = 'Bearer realm="https://accounts.google.com/"'
+        body = b"" if status == 304 else transcoding.dump(errors.json_body(error, legacy=legacy))
+        await _send(exchange, status, headers, body)
+
+    def _authenticated(self, exchange: _Exchange, method: str, *, anonymous: bool = False) -> Caller:
+        """The caller. Raises Unauthenticated, and notes the refusal in the journal.
+
+        anonymous: without a token on the plain port is fine, as STORAGE_EMULATOR_HOST has it.
+        """
+        try:
+            return self._caller(exchange)
+        except Unauthenticated as error:
+            if anonymous and not exchange.connection.is_tls and "authorization" not in exchange.headers:
+                return _ANONYMOUS
+            self._dispatcher.refused(_context(method, _ANONYMOUS, exchange), error)
+            raise
+
+    def _caller(self, exchange: _Exchange) -> Caller:
+        authorization = exchange.headers.get("authorization") or exchange.parameter("access_token")
+        caller = self._tokens.verify(authorization)
+        sandbox = exchange.connection.sandbox
+        return Caller(caller.subject, sandbox.name) if sandbox else caller
+
+    def _unknown(self, exchange: _Exchange) -> GoogleAPICallError:
+        error: GoogleAPICallError
+        if self._tables.is_emulated(exchange.host) or is_loopback(exchange.host):
+            error = NotFound(f"The requested URL {exchange.path} was not found on this server.")
+        else:
+            error = MethodNotImplemented(
+                f"{exchange.host} is not emulated yet: {exchange.verb.upper()} {exchange.path} was not answered, "
+                "and no Google host is ever reached from here"
+            )
+        self._dispatcher.refused(
+            _context(f"{exchange.verb.upper()} {exchange.host}{exchange.path}", _ANONYMOUS, exchange), error
+        )
+        return error
+
+    async def _run(self, work: Any, *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+
+
+_HTTP_BODY = "google.api.HttpBody"
+_JSON = {"content-type": "application/json; charset=UTF-8", "vary": "Origin, X-Origin, Referer"}
+
+
+class _ClientGoneError(Exception):
+    """The client closed its connection before its request was complete."""
+
+
+class _StreamedBody:
+    """A request's body for a handler on a thread, pulled piece by piece from the event loop."""
+
+    def __init__(self, exchange: _Exchange, loop: asyncio.AbstractEventLoop) -> None:
+        self._exchange = exchange
+        self._loop = loop
+        self._done = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        while not self._done:
+            message = asyncio.run_coroutine_threadsafe(self._exchange.receive(), self._loop).result()
+            if message["type"] == "http.disconnect":
+                raise exceptions.Cancelled("The client left before its upload was complete.")
+            self._done = not message.get("more_body", False)
+            if message["body"]:
+                yield message["body"]
+
+    def read(self, limit: int) -> bytes:
+        data = bytearray()
+        for piece in self:
+            data += piece
+            if len(data) > limit:
+                raise exceptions.RequestRangeNotSatisfiable(f"The body is larger than {limit} bytes.")
+        return bytes(data)
+
+
+def _exchange(scope: Any, receive: Any, send: Any, connection: Connection) -> _Exchange:
+    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+    path = scope["raw_path"].decode("latin-1") or "/"
+    query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    verb = headers.get("x-http-method-override", scope["method"]).lower()
+    host = _host_name(headers.get("host", ""))
+    return _Exchange(scope, receive, send, connection, verb, host, path, query, headers)
+
+
+def _host_name(header: str) -> str:
+    """`example.org` of `example.org:443`, `::1` of `[::1]:80`."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0].lower()
+    return header.partition(":")[0].lower().rstrip(".")
+
+
+def _check_origin(exchange: _Exchange) -> None:
+    """A web page must not reach the emulator through its reader's browser. Raises Forbidden.
+
+    Over TLS a browser has no way in: it would have to trust the certificate and use the proxy.
+    """
+    if exchange.connection.is_tls:
+        return
+    if not (is_loopback(exchange.host) or is_ours(exchange.host)):
+        raise Forbidden(f"Host {exchange.host!r} is not served here: use 127.0.0.1, or a Google host name.")
+    origin = exchange.headers.get("origin", "")
+    if origin and origin.partition("://")[2] != exchange.headers.get("host"):
+        raise Forbidden(f"Requests of pages from {origin} are refused.")
+    if exchange.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        raise Forbidden("Requests of other sites' pages are refused.")
+
+
+def _context(method: str, caller: Caller, exchange: _Exchange, version: str = "v1") -> Context:
+    return Context(
+        method=method, caller=caller, version=version, transport="rest", host=exchange.host, headers=exchange.headers
+    )
+
+
+def _uri(exchange: _Exchange) -> str:
+    """The address as the client sent it: links in answers must lead back the same way."""
+    scheme = "https" if exchange.connection.is_tls else "http"
+    query = exchange.scope["query_string"].decode("latin-1")
+    return f"{scheme}://{exchange.headers.get('host', exchange.host)}{exchange.path}{'?' if query else ''}{query}"
+
+
+async def _read_body(exchange: _Exchange, limit: int) -> bytes:
+    """The whole body, inflated where the client compressed it."""
+    data = bytearray()
+    more = True
+    while more:
+        message = await exchange.receive()
+        if message["type"] == "http.disconnect":
+            raise _ClientGoneError
+        data += message["body"]
+        more = message.get("more_body", False)
+        if len(data) > limit:
+            raise InvalidArgument(f"Request payload size exceeds the limit: {limit} bytes.")
+    if exchange.headers.get("content-encoding") != "gzip" or not data:
+        return bytes(data)
+    return _inflate(bytes(data), limit)
+
+
+def _inflate(data: bytes, limit: int) -> bytes:
+    inflater = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    try:
+        plain = inflater.decompress(data, limit + 1)
+    except zlib.error as error:
+        raise InvalidArgument(f"The body is no gzip stream: {error}") from None
+    if len(plain) > limit:
+        raise InvalidArgument(f"Request payload size exceeds the limit: {limit} bytes.")
+    return plain
+
+
+def _rpc_request(
+    request_class: Any, body_field: str, path: Mapping[str, str], exchange: _Exchange, data: bytes
+) -> Any:
+    raw = request_class.DESCRIPTOR.fields_by_name.get("http_body")
+    if raw is not None and raw.message_type.full_name == _HTTP_BODY:
+        # The payload is whatever the model takes: it goes through untouched.
+        request = transcoding.parse_request(request_class, "", path, exchange.query, None)
+        request.http_body.data = data  # type: ignore[attr-defined]
+        request.http_body.content_type = exchange.headers.get("content-type", "")  # type: ignore[attr-defined]
+        return request
+    document = transcoding.load(data) if body_field else None
+    return transcoding.parse_request(request_class, body_field, path, exchange.query, document)
+
+
+def _rpc_answer(response: Any, enums_as_numbers: bool) -> tuple[str, bytes]:
+    if response.DESCRIPTOR.full_name == _HTTP_BODY:
+        return response.content_type or "application/octet-stream", response.data
+    document = transcoding.to_json(response, enums_as_numbers=enums_as_numbers)
+    return _JSON["content-type"], transcoding.dump(document)
+
+
+def _http_bodies(responses: Iterable[Any]) -> Iterator[bytes]:
+    for response in responses:
+        yield response.data
+
+
+def _json_array(responses: Iterable[Any], enums_as_numbers: bool) -> Iterator[bytes]:
+    """A stream as Google's REST sends it: one JSON array, an element as each message comes."""
+    separator = b"["
+    for response in responses:
+        document = transcoding.to_json(response, enums_as_numbers=enums_as_numbers)
+        yield separator + transcoding.dump(document)
+        separator = b",\n"
+    yield b"[]" if separator == b"[" else b"]"
+
+
+def _typed_parameters(
+    described: Mapping[str, Any], path: Mapping[str, str], query: Sequence[tuple[str, str]]
+) -> dict[str, Any]:
+    """Parameters by the document's types; int64 ones are numbers, repeated ones lists.
+
+    Raises InvalidArgument for a value that is not of its type. Unknown ones are left out.
+    """
+    parameters: dict[str, Any] = {}
+    for name, value in [*query, *path.items()]:
+        description = described.get(name)
+        if description is None:
+            if name in ("upload_id", "name"):
+                parameters[name] = value
+            continue
+        typed = _typed(name, value, description)
+        if description.get("repeated"):
+            parameters.setdefault(name, []).append(typed)
+        else:
+            parameters[name] = typed
+    return parameters
+
+
+def _typed(name: str, value: str, description: Mapping[str, Any]) -> Any:
+    if description.get("type") == "boolean":
+        if value.lower() not in ("true", "false", "1", "0"):
+            raise InvalidArgument(f"Invalid value for boolean: {value}")
+        return value.lower() in ("true", "1")
+    if description.get("type") == "integer" or description.get("format") in ("int64", "uint64"):
+        try:
+            return int(value)
+        except ValueError:
+            raise InvalidArgument(f"Invalid value for {name}: {value!r} is no integer.") from None
+    return value
+
+
+def _file_pieces(body: FileBody) -> Iterator[bytes]:
+    offset, left = body.offset, body.length
+    try:
+        while left > 0:
+            piece = os.pread(body.descriptor, min(left, _PIECE_BYTES), offset)
+            if not piece:
+                raise OSError("the object's file ended before its length")
+            yield piece
+            offset, left = offset + len(piece), left - len(piece)
+    finally:
+        os.close(body.descriptor)
+
+
+async def _send(exchange: _Exchange, status: int, headers: Mapping[str, str], body: bytes) -> None:
+    if len(body) > 1024 and "gzip" in exchange.headers.get("accept-encoding", "") and _is_json(headers):
+        body = await asyncio.get_running_loop().run_in_executor(None, gzip.compress, body, 1)
+        headers = {**headers, "content-encoding": "gzip"}
+    names = {name.lower() for name in headers}
+    if "content-length" not in names and status not in (204, 304):
+        headers = {**headers, "content-length": str(len(body))}
+    await _send_head(exchange, status, headers)
+    await exchange.send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+def _is_json(headers: Mapping[str, str]) -> bool:
+    return headers.get("content-type", "").startswith("application/json")
+
+
+async def _send_head(exchange: _Exchange, status: int, headers: Mapping[str, str]) -> None:
+    encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
+    await exchange.send({"type": "http.response.start", "status": status, "headers": encoded})
