@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 
 from google.api_core.exceptions import FailedPrecondition, InvalidArgument, NotFound
-from selfloop_apis import aiplatform_v1, longrunning, protobuf
+from google.protobuf.message import Message
+from selfloop_apis import aiplatform_v1, protobuf
 
 from emulator.core import field_masks, pagination
 from emulator.core.clock import Clock
@@ -19,7 +20,8 @@ from emulator.core.projects import Projects
 from emulator.core.service import Context, GapicService
 from emulator.core.state import Collection, Database
 from emulator.services.aiplatform import model_resources as resources
-from emulator.services.aiplatform.model_registry import ModelRegistry
+from emulator.services.aiplatform.model_versions import ModelVersions
+from emulator.services.aiplatform.validation import FoundErrors
 
 Model = aiplatform_v1.Model
 ModelEvaluation = aiplatform_v1.ModelEvaluation
@@ -40,22 +42,20 @@ class ModelService(GapicService):
         clock: Clock,
         projects: Projects,
         operations: Operations,
-        registry: ModelRegistry,
+        versions: ModelVersions,
     ) -> None:
         self._clock = clock
         self._projects = projects
         self._operations = operations
-        self._registry = registry
+        self._versions = versions
         self._evaluations: Collection[ModelEvaluation] = Collection(database, ModelEvaluation)
 
-    def upload_model(
-        self, request: aiplatform_v1.UploadModelRequest, context: Context
-    ) -> longrunning.Operation:
+    def upload_model(self, request: aiplatform_v1.UploadModelRequest, context: Context) -> Message:
         """Register a model version; its files are checked and copied inside the operation."""
-        upload = self._registry.prepare(request)
+        upload = self._versions.prepare(request.parent, request.model, request.model_id, request.parent_model)
 
         def work(_: object) -> aiplatform_v1.UploadModelResponse:
-            model = self._registry.register(upload)
+            model = self._versions.add(upload)
             return aiplatform_v1.UploadModelResponse(model=model.name, model_version_id=model.version_id)
 
         return self._operations.start(
@@ -63,14 +63,14 @@ class ModelService(GapicService):
         )
 
     def get_model(self, request: aiplatform_v1.GetModelRequest, context: Context) -> Model:
-        return self._registry.get(request.name)
+        return self._versions.get(request.name)
 
     def list_models(
         self, request: aiplatform_v1.ListModelsRequest, context: Context
     ) -> aiplatform_v1.ListModelsResponse:
         """One entry for each model: its default version."""
         page = pagination.page(
-            self._registry.models(request.parent),
+            self._versions.models(request.parent),
             request,
             Model,
             filterable=("display_name", "labels"),
@@ -88,7 +88,7 @@ class ModelService(GapicService):
         self, request: aiplatform_v1.ListModelVersionsRequest, context: Context
     ) -> aiplatform_v1.ListModelVersionsResponse:
         page = pagination.page(
-            self._registry.versions(request.name),
+            self._versions.versions(request.name),
             request,
             Model,
             filterable=("labels",),
@@ -110,7 +110,7 @@ class ModelService(GapicService):
         of_model, of_version = named & _MODEL_FIELDS, named & _VERSION_FIELDS
         if of_model and of_version:
             raise FailedPrecondition(
-                "One request cannot update both the Model and the Model version fields; update them separately."
+                "One request cannot update both Model and Model version fields; update them separately."
             )
         version = name.version
         if of_version and not version:
@@ -118,7 +118,8 @@ class ModelService(GapicService):
             version = given.version_id
             if not version:
                 raise FailedPrecondition(
-                    f"The fields {', '.join(sorted(of_version))} belong to a version; name one, as {name.model}@1."
+                    f"The fields {', '.join(sorted(of_version))} belong to a version; "
+                    f"use a name such as {name.model}@1."
                 )
         if of_model and version:
             raise FailedPrecondition(
@@ -129,34 +130,32 @@ class ModelService(GapicService):
 
         def change(stored: Model) -> None:
             field_masks.update(stored, given, paths, updatable)
-            display_name = stored.display_name or "unchanged"
-            resources.check_described(
-                "model", given.display_name if of_model else display_name, stored.labels
-            )
+            found = FoundErrors()
+            found.check_display_name(stored.display_name, "model.display_name")
+            found.check_labels(stored.labels, "model.labels")
+            found.raise_any()
 
         if version:
-            self._registry.change_version(name.model, version, given.etag, change)
+            self._versions.change_version(name.model, version, given.etag, change)
         else:
-            self._registry.change_model(name.model, given.etag, change)
-        return self._registry.get(f"{name.model}@{version}" if version else name.model)
+            self._versions.change_model(name.model, given.etag, change)
+        return self._versions.get(f"{name.model}@{version}" if version else name.model)
 
     def merge_version_aliases(
         self, request: aiplatform_v1.MergeVersionAliasesRequest, context: Context
     ) -> Model:
-        return self._registry.merge_aliases(request.name, request.version_aliases)
+        return self._versions.merge_aliases(request.name, request.version_aliases)
 
-    def delete_model(
-        self, request: aiplatform_v1.DeleteModelRequest, context: Context
-    ) -> longrunning.Operation:
+    def delete_model(self, request: aiplatform_v1.DeleteModelRequest, context: Context) -> Message:
         """Remove a model with all of its versions, their files and evaluations."""
-        return self._deleted(request.name, self._registry.delete(request.name), context)
+        return self._deleted(request.name, self._versions.delete(request.name), context)
 
     def delete_model_version(
         self, request: aiplatform_v1.DeleteModelVersionRequest, context: Context
-    ) -> longrunning.Operation:
-        return self._deleted(request.name, [self._registry.delete_version(request.name)], context)
+    ) -> Message:
+        return self._deleted(request.name, [self._versions.delete_version(request.name)], context)
 
-    def _deleted(self, name: str, versions: list[str], context: Context) -> longrunning.Operation:
+    def _deleted(self, name: str, versions: list[str], context: Context) -> Message:
         for version in versions:
             for evaluation in self._evaluations.list(version):
                 self._evaluations.delete(evaluation.name)
@@ -173,7 +172,7 @@ class ModelService(GapicService):
         """Store an evaluation of the version that the parent names, the default one for a bare model."""
         evaluation = ModelEvaluation()
         evaluation.CopyFrom(request.model_evaluation)
-        evaluation.name = f"{self._registry.resolve(request.parent)}/evaluations/{new_id()}"
+        evaluation.name = f"{self._versions.resolve(request.parent)}/evaluations/{new_id()}"
         stamp(evaluation.create_time, self._clock.now())
         return self._evaluations.insert(evaluation)
 
@@ -186,9 +185,9 @@ class ModelService(GapicService):
             raise InvalidArgument(f"Invalid ModelEvaluation resource name: {request.name[:300]!r}.")
         name = resources.parse_model_name(found[1], self._projects)
         if name.version:
-            versions = [self._registry.resolve(found[1])]
+            versions = [self._versions.resolve(found[1])]
         else:
-            versions = [version.name for version in self._registry.versions(name.model)]
+            versions = [version.name for version in self._versions.versions(name.model)]
         for version in versions:
             evaluation = self._evaluations.find(f"{version}/evaluations/{found[2]}")
             if evaluation is not None:
@@ -200,7 +199,7 @@ class ModelService(GapicService):
     ) -> aiplatform_v1.ListModelEvaluationsResponse:
         """Those of the version that the parent names, newest first."""
         page = pagination.page(
-            self._evaluations.list(self._registry.resolve(request.parent)),
+            self._evaluations.list(self._versions.resolve(request.parent)),
             request,
             ModelEvaluation,
             filterable=("display_name", "metrics_schema_uri", "create_time", "name"),

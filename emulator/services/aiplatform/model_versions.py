@@ -41,7 +41,7 @@ class Upload:
 
 
 class ModelVersions:
-    """Models by name. Hands out copies; holds the only locks. A `ModelRegistry` for training.
+    """Models by name. Hands out copies; holds the only locks. A `ModelSink` for training.
 
     folder: where the copies of the models' files are kept, a folder for each version.
     """
@@ -87,7 +87,7 @@ class ModelVersions:
         return Upload(name_of_new, True, model)
 
     def register(self, parent: str, model: Model, model_id: str, parent_model: str) -> Model:
-        """Check, copy the files and add the version, in one step: see `ModelRegistry`."""
+        """Check, copy the files and add the version, in one step: see `ModelSink`."""
         return self.add(self.prepare(parent, model, model_id, parent_model))
 
     def add(self, upload: Upload) -> Model:
