@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 _HELLO_SECONDS = 60.0
 _LONGEST_HEAD = 16 * 1024
 _BACKLOG = 512
+#: The rest of a message that has begun is awaited so often, so long each time: two seconds.
+_STALLED_LOOKS, _LOOK_SECONDS = 400, 0.005
 _H2_PREFACE = b"PRI * HTTP/2.0\r\n"
 
 
@@ -238,18 +240,18 @@ class Front:
         self, client: socket.socket, is_enough: Callable[[bytes], bool], longest: int = _LONGEST_HEAD
     ) -> bytes:
         """What waits to be read, once it is enough or the client is done sending; nothing is taken."""
-        seen = b""
+        seen, stalled = 0, 0
         while True:
             await self._readable(client)
             data = client.recv(longest, socket.MSG_PEEK)
             if not data or is_enough(data):
                 return data
-            if len(data) >= longest:
+            # What is here keeps the socket readable, as its end would: waiting for that would spin.
+            stalled = 0 if len(data) > seen else stalled + 1
+            if len(data) >= longest or stalled > _STALLED_LOOKS:
                 raise ValueError("the first bytes make no sense")
-            if len(data) == len(seen):
-                # The rest is on its way; what is here keeps the socket readable, so waiting for that would spin.
-                await asyncio.sleep(0.005)
-            seen = data
+            seen = len(data)
+            await asyncio.sleep(_LOOK_SECONDS if stalled else 0)
 
     async def _readable(self, client: socket.socket) -> None:
         ready: asyncio.Future[None] = self.loop.create_future()
