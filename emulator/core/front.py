@@ -175,6 +175,7 @@ class Front:
         data = await self._peek(client, lambda data: b"\r\n\r\n" in data or b"\n\n" in data)
         head = re.match(rb"CONNECT +(\S+?):(\d+) +HTTP/1\.[01]\r?\n(?:.*\n)*?\r?\n", data)
         if head is None:
+            client.recv(len(data))  # a socket closed over unread bytes takes its answer with it
             await self._refuse(client, 400, "the CONNECT request is malformed")
             return False
         client.recv(head.end())
