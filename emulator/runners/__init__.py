@@ -1,0 +1,1 @@
+"""What runs the code that users bring: sandboxes, environments, containers, model servers."""
