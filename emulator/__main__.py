@@ -21,7 +21,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m emulator", description="A local Google Cloud.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    serve = commands.add_parser("serve", help="run an emulator in the foreground; one line with `ready` says it answers")
+    serve = commands.add_parser("serve", help="run an emulator; a line with `ready` says that it answers")
     serve.add_argument("--state", type=Path, default=Path(os.environ.get("SELFLOOP_STATE", ".selfloop")))
     serve.add_argument("--host", default="127.0.0.1", help="another address than loopback opens it to the network")
     serve.add_argument("--port", type=int, default=None, help="0 picks a free one (default: SELFLOOP_PORT or 0)")
@@ -32,6 +32,11 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--no-egress", action="store_const", const="", dest="egress", help="let nothing out")
     serve.add_argument("--images", choices=("nearest", "exact"), default=Settings.images)
     serve.set_defaults(run=_serve)
+
+    isolated = commands.add_parser("isolated", help="run a command in a network in which there is only the emulator")
+    isolated.add_argument("--port", type=int, required=True, help="of the running emulator")
+    isolated.add_argument("command", nargs=argparse.REMAINDER)
+    isolated.set_defaults(run=_isolated)
 
     setup = commands.add_parser("setup", help="generate the API tables and the environments of prebuilt images")
     setup.add_argument("--stubs", action="store_true", help="also the type stubs that mypy reads")
@@ -73,6 +78,18 @@ def _serve(parsed: argparse.Namespace) -> int:
     except OSError as error:
         return _fail(f"{settings.host}:{settings.port}: {error.strerror or error}; SELFLOOP_PORT=0 picks a free port")
     return 0
+
+
+def _isolated(parsed: argparse.Namespace) -> int:
+    from emulator.runners import isolated
+
+    command = parsed.command[1:] if parsed.command[:1] == ["--"] else parsed.command
+    if not command:
+        return _fail("isolated: name a command behind --")
+    try:
+        return isolated.run(command, parsed.port, os.environ)
+    except isolated.IsolationError as error:
+        return _fail(str(error))
 
 
 def _setup(parsed: argparse.Namespace) -> int:

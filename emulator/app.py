@@ -33,7 +33,8 @@ from emulator.core.projects import Projects
 from emulator.core.relay import Relay
 from emulator.core.rest import RestApp
 from emulator.core.service import DiscoveryService, GapicService
-from emulator.core.state import Database, Settings as StoredSettings
+from emulator.core.state import Database
+from emulator.core.state import Settings as StoredSettings
 from emulator.core.state_directory import StateDirectory
 from emulator.core.tables import Tables
 from emulator.core.tokens import Tokens
@@ -160,7 +161,7 @@ class Emulator:
 
     def _begin_again(self, port: int) -> None:
         """This process, started anew on the same port: nothing of the old state lives on in memory."""
-        arguments = [argument for argument in sys.orig_argv[1:]]
+        arguments = sys.orig_argv[1:]
         os.environ["SELFLOOP_PORT"] = str(port)
         os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606  # its own arguments
 

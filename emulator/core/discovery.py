@@ -120,7 +120,7 @@ def _template(method: dict[str, Any], service_path: str) -> str:
         plus, name = match.groups()
         if not plus:
             return "{" + name + "}"
-        pattern = method.get("parameters", {}).get(name, {}).get("pattern", "^.*$")
+        pattern: str = method.get("parameters", {}).get(name, {}).get("pattern", "^.*$")
         glob = pattern.removeprefix("^").removesuffix("$").replace("[^/]+", "*").replace(".*", "**")
         return "{" + name + "=" + glob + "}"
 
@@ -134,7 +134,8 @@ def _rpc_named(method_id: str, nouns: Mapping[str, str], rpcs: set[str]) -> str 
     singular = re.sub(r"(?:(?<=polic)ies|s)$", lambda match: "y" if match[0] == "ies" else "", plural)
     noun = nouns.get(collection, singular)
     action = {"insert": "Create", "patch": "Update"}.get(verb, verb[:1].upper() + verb[1:])
-    return next((rpc for rpc in (action + noun, action + noun + "s", action + singular, action + plural) if rpc in rpcs), None)
+    candidates = (action + noun, action + noun + "s", action + singular, action + plural)
+    return next((rpc for rpc in candidates if rpc in rpcs), None)
 
 
 def _without_prose(node: Any) -> Any:

@@ -58,7 +58,7 @@ class Egress:
         if PACKAGE_INDEX not in self.allowed:
             return {}
         first, *others = self.indexes() or [""]
-        variables = {}
+        variables: dict[str, str] = {}
         if first:
             variables |= {"PIP_INDEX_URL": first, "UV_DEFAULT_INDEX": first}
         if others:

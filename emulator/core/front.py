@@ -257,7 +257,12 @@ class Front:
     async def _readable(self, client: socket.socket) -> None:
         ready: asyncio.Future[None] = self.loop.create_future()
         descriptor = client.fileno()
-        self.loop.add_reader(descriptor, lambda: ready.done() or ready.set_result(None))
+
+        def look() -> None:
+            if not ready.done():
+                ready.set_result(None)
+
+        self.loop.add_reader(descriptor, look)
         try:
             await ready
         finally:

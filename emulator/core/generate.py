@@ -165,10 +165,10 @@ def _write_json(path: Path, value: Any) -> None:
 
 
 def _write_stubs(folder: Path, files: dict[str, Any]) -> None:
-    """A `.pyi` for each module: by mypy-protobuf where a GAPIC package has the messages in many files.
+    """A `.pyi` for each module, by mypy-protobuf, though an API has its messages in many files.
 
     A handler's author looks for a message, not for the file that it stood in, so these are merged into one.
-    What the APIs share already has stubs in the packages it comes from; those are named again here.
+    What google.protobuf has is named again from types-protobuf.
     """
     from google.protobuf import descriptor_pb2
     from google.protobuf.compiler import plugin_pb2
@@ -177,7 +177,7 @@ def _write_stubs(folder: Path, files: dict[str, Any]) -> None:
     request.proto_file.extend(file for name, file in files.items() if not _is_gapic(name))
     for package, module in MODULES.items():
         members = {name: file for name, file in files.items() if file.package == package}
-        if not any(map(_is_gapic, members)):
+        if package == "google.protobuf":
             stub = "".join(f"from {name.removesuffix('.proto').replace('/', '.')}_pb2 import *\n" for name in members)
             (folder / f"{module}.pyi").write_text(stub)
             continue
@@ -188,7 +188,7 @@ def _write_stubs(folder: Path, files: dict[str, Any]) -> None:
             merged.message_type.extend(file.message_type)
             merged.enum_type.extend(file.enum_type)
             for dependency in file.dependency:
-                if not _is_gapic(dependency) and dependency not in merged.dependency:
+                if dependency not in members and not _is_gapic(dependency) and dependency not in merged.dependency:
                     merged.dependency.append(dependency)
         request.proto_file.append(merged)
         request.file_to_generate.append(merged.name)

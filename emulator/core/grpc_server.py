@@ -41,7 +41,7 @@ class GrpcServer:
         self._pool = futures.ThreadPoolExecutor(threads, thread_name_prefix="grpc")
         self._server = grpc.server(
             self._pool,
-            handlers=(_Handlers(tables, dispatcher, tokens),),
+            handlers=[_Handlers(tables, dispatcher, tokens)],
             options=(
                 ("grpc.max_receive_message_length", _LARGEST_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", _LARGEST_MESSAGE_BYTES),
@@ -59,7 +59,7 @@ class GrpcServer:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-class _Handlers(grpc.GenericRpcHandler):
+class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # it takes none at run time
     def __init__(self, tables: Tables, dispatcher: Dispatcher, tokens: Tokens) -> None:
         self._tables = tables
         self._dispatcher = dispatcher

@@ -42,8 +42,8 @@ class Journal:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         database.create(
-            "CREATE TABLE IF NOT EXISTS journal (sequence INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT, transport TEXT, "
-            "method TEXT, status TEXT, milliseconds REAL, caller TEXT, sandbox TEXT, detail TEXT)"
+            "CREATE TABLE IF NOT EXISTS journal (sequence INTEGER PRIMARY KEY AUTOINCREMENT, time TEXT, "
+            "transport TEXT, method TEXT, status TEXT, milliseconds REAL, caller TEXT, sandbox TEXT, detail TEXT)"
         )
         self._thread = threading.Thread(target=self._write, name="journal", daemon=True)
         self._thread.start()

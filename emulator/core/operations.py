@@ -14,14 +14,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from google.api_core.exceptions import Aborted, FailedPrecondition, NotFound
+from google.api_core.exceptions import Aborted, FailedPrecondition, GoogleAPICallError, NotFound
 from google.protobuf.message import Message
 from selfloop_apis import longrunning
 
 from emulator.core import errors
 from emulator.core.clock import Clock
 from emulator.core.ids import new_id
-from emulator.core.messages import as_version, stamp
+from emulator.core.messages import as_version, stamp, unpack
 from emulator.core.service import Context
 from emulator.core.state import Database
 
@@ -118,7 +118,7 @@ class Operations:
                 self._changed.wait(min(left, 1.0))
         return self.get(name)
 
-    def list(self, parent: str) -> list[Any]:
+    def below(self, parent: str) -> list[Any]:
         """Operations of a resource and of everything below it, newest first."""
         escaped = parent.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
         rows = self._database.query(
@@ -158,21 +158,22 @@ class Operations:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _run(self, running: Running, name: str, work: Callable[[Running], Message], context: Context) -> None:
+        error: GoogleAPICallError | None = None
         try:
-            response = work(running)
-
-            def finish(operation: Any) -> None:
-                operation.response.Pack(as_version(response, context.version))
-
+            response = as_version(work(running), context.version)
         except Exception as raised:  # noqa: BLE001  # whatever it is becomes the operation's error
             error = errors.as_api_error(raised, context.method)
 
-            def finish(operation: Any) -> None:
+        def finish(operation: Any) -> None:
+            if error is None:
+                operation.response.Pack(response)
+            else:
                 operation.error.code = errors.code_number(error)
                 operation.error.message = error.message
+            self._end(operation)
 
         try:
-            self._store(name, lambda operation: (finish(operation), self._end(operation)))
+            self._store(name, finish)
         except Exception:
             logger.exception("the outcome of %s could not be stored", name)
         finally:
@@ -182,25 +183,19 @@ class Operations:
 
     def _end(self, operation: Any) -> None:
         operation.done = True
-        metadata = self._unpack(operation)
+        metadata = unpack(operation.metadata)
         if metadata is not None:
             operation.metadata.Pack(self._touched(operation, metadata, ""))
 
     def _touched(self, operation: Any, metadata: Message, version: str) -> Message:
         """Metadata with its times: creation as it was, update now."""
         if "generic_metadata" in metadata.DESCRIPTOR.fields_by_name:
-            before = self._unpack(operation)
+            before = unpack(operation.metadata)
             generic = metadata.generic_metadata  # type: ignore[attr-defined]
             if before is not None:
                 generic.create_time.FromJsonString(before.generic_metadata.create_time.ToJsonString())
             stamp(generic.update_time, self._clock.now())
         return as_version(metadata, version) if version else metadata
-
-    @staticmethod
-    def _unpack(operation: Any) -> Any:
-        from emulator.core.messages import unpack
-
-        return unpack(operation.metadata)
 
     def _store(self, name: str, change: Callable[[Any], Any]) -> None:
         with self._database.transaction() as connection:

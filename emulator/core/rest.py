@@ -145,11 +145,8 @@ class RestApp:
     async def _answer_json(self, route: JsonRoute, path: Mapping[str, str], exchange: _Exchange) -> None:
         session = route.upload and bool(exchange.parameter("upload_id"))
         is_storage = route.method.api.startswith("storage.")
-        if session:
-            # A resumable session's address is its own credential.
-            caller = _ANONYMOUS
-        else:
-            caller = self._authenticated(exchange, route.method.id, anonymous=is_storage)
+        # A resumable session's address is its own credential.
+        caller = _ANONYMOUS if session else self._authenticated(exchange, route.method.id, anonymous=is_storage)
         parameters = _typed_parameters(route.method.parameters, path, exchange.query)
         if route.download:
             parameters.setdefault("alt", "media")

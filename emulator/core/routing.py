@@ -100,7 +100,8 @@ def _matches_open(template: tuple[str, ...], segments: list[str]) -> bool:
     tail = template[at + 1 :]
     if len(segments) < at + len(tail):
         return False
-    fixed = [*zip(template[:at], segments, strict=False), *zip(tail, segments[len(segments) - len(tail) :], strict=True)]
+    ends = segments[len(segments) - len(tail) :]
+    fixed = [*zip(template[:at], segments, strict=False), *zip(tail, ends, strict=True)]
     return all(want in ("*", have) and have for want, have in fixed)
 
 

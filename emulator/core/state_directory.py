@@ -107,7 +107,10 @@ class StateDirectory:
                         shutil.copytree(self.folder / content, draft / content, symlinks=True)
                 # A connection that is inside a transaction cannot be the source of a backup; a second one can.
                 del connection
-                with sqlite3.connect(self.folder / "emulator.db") as source, sqlite3.connect(draft / "emulator.db") as copy:
+                with (
+                    sqlite3.connect(self.folder / "emulator.db") as source,
+                    sqlite3.connect(draft / "emulator.db") as copy,
+                ):
                     source.backup(copy)
             size = sum(path.lstat().st_size for path in draft.rglob("*"))
             about = {"name": name, "time": datetime.now(UTC).isoformat(), "bytes": size, "format": FORMAT}
@@ -125,7 +128,9 @@ class StateDirectory:
         except OSError:
             raise NotFound(f"There is no snapshot {name}.") from None
         if about["format"] > FORMAT:
-            raise InvalidArgument(f"Snapshot {name} is of format {about['format']}, newer than this emulator's {FORMAT}.")
+            raise InvalidArgument(
+                f"Snapshot {name} is of format {about['format']}, newer than this emulator's {FORMAT}."
+            )
 
     def replace_content(self, snapshot: str | None) -> None:
         """Put a snapshot's content, or none at all, in place of what is there; nothing may be open.

@@ -15,7 +15,7 @@ from typing import Any
 import selfloop_apis
 from google.api_core.exceptions import InvalidArgument
 from google.protobuf import json_format
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
 #: Query parameters that every API takes and no message has.
@@ -26,8 +26,11 @@ SYSTEM_PARAMETERS = frozenset(
 _STRUCTURED = frozenset({"google.protobuf.Struct", "google.protobuf.Value", "google.protobuf.ListValue"})
 #: Messages that a query parameter spells as one string.
 _SCALAR_MESSAGES = frozenset(
-    {"google.protobuf.Timestamp", "google.protobuf.Duration", "google.protobuf.FieldMask"}
-    | {f"google.protobuf.{kind}Value" for kind in ("Int32", "Int64", "UInt32", "UInt64", "Float", "Double", "Bool", "String")}
+    f"google.protobuf.{kind}"
+    for kind in (
+        "Timestamp", "Duration", "FieldMask", "Int32Value", "Int64Value", "UInt32Value", "UInt64Value", "FloatValue",
+        "DoubleValue", "BoolValue", "StringValue",
+    )
 )  # fmt: skip
 
 
@@ -93,7 +96,7 @@ def _snake(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
-def _place(tree: dict[str, Any], descriptor: Descriptor, name: str, value: str) -> None:
+def _place(tree: dict[str, Any], descriptor: Any, name: str, value: str) -> None:
     """Put a parameter such as `schedule.name=x` into the tree that json_format will read."""
     *parents, last = name.split(".")
     for part in parents:
@@ -119,8 +122,9 @@ def _unknown_parameter(name: str) -> InvalidArgument:
     )
 
 
-def _field(descriptor: Descriptor, name: str) -> FieldDescriptor | None:
-    return descriptor.fields_by_name.get(name) or descriptor.fields_by_camelcase_name.get(name)
+def _field(descriptor: Any, name: str) -> FieldDescriptor | None:
+    found: FieldDescriptor | None = descriptor.fields_by_name.get(name) or descriptor.fields_by_camelcase_name.get(name)
+    return found
 
 
 def _convert(field: FieldDescriptor, name: str, value: str) -> Any:

@@ -30,7 +30,7 @@ def test_method_that_nobody_wrote_is_unimplemented_and_says_where_it_belongs(
     emulator: Emulator, transport: str, client_class: type[Any], parent: str
 ) -> None:
     client = emulator.client(client_class, transport)
-    with pytest.raises(MethodNotImplemented, match="JobService.ListNasJobs is not emulated yet; add it to"):
+    with pytest.raises(MethodNotImplemented, match=r"JobService\.ListNasJobs is not emulated yet; add it to"):
         list(client.list_nas_jobs(parent=parent))
 
 
