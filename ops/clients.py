@@ -1,0 +1,82 @@
+"""The one place that builds Google Cloud clients.
+
+Each is built when it is first asked for, and its package imported then: `inv --list` and the tasks that need
+one client do not pay for the others. Which world answers was settled before, by `ops.worlds.connect`.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ops.config import Config
+
+if TYPE_CHECKING:
+    from google.cloud.aiplatform_v1 import (
+        EndpointServiceClient,
+        JobServiceClient,
+        ModelServiceClient,
+        PipelineServiceClient,
+        PredictionServiceClient,
+    )
+    from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
+    from google.cloud.storage import Client as StorageClient
+
+TIMEOUT_SECONDS = 60.0
+"""for one call that answers at once; waiting for an operation has its own"""
+
+
+class Clients:
+    """Official clients for one configuration's project and location."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+
+    @cached_property
+    def storage(self) -> StorageClient:
+        from google.cloud.storage import Client
+
+        return Client(project=self._config.project)
+
+    @cached_property
+    def models(self) -> ModelServiceClient:
+        from google.cloud.aiplatform_v1 import ModelServiceClient
+
+        return ModelServiceClient(**self._vertex())
+
+    @cached_property
+    def endpoints(self) -> EndpointServiceClient:
+        from google.cloud.aiplatform_v1 import EndpointServiceClient
+
+        return EndpointServiceClient(**self._vertex())
+
+    @cached_property
+    def pipelines(self) -> PipelineServiceClient:
+        from google.cloud.aiplatform_v1 import PipelineServiceClient
+
+        return PipelineServiceClient(**self._vertex())
+
+    @cached_property
+    def jobs(self) -> JobServiceClient:
+        from google.cloud.aiplatform_v1 import JobServiceClient
+
+        return JobServiceClient(**self._vertex())
+
+    @cached_property
+    def predictions(self) -> PredictionServiceClient:
+        from google.cloud.aiplatform_v1 import PredictionServiceClient
+
+        return PredictionServiceClient(**self._vertex())
+
+    @cached_property
+    def logging(self) -> LoggingServiceV2Client:
+        from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
+
+        return LoggingServiceV2Client()
+
+    def _vertex(self) -> dict[str, Any]:
+        """Arguments that every client of Vertex AI takes: its services answer per region."""
+        return {
+            "client_options": {"api_endpoint": f"{self._config.location}-aiplatform.googleapis.com"},
+            "transport": self._config.api_transport,
+        }

@@ -1,0 +1,234 @@
+"""Train a model: its code and data go to the bucket, a training pipeline runs, a version is registered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
+
+from ops import data, evaluations, labels, packages
+from ops.clients import TIMEOUT_SECONDS, Clients
+from ops.config import Config, Model, Training
+from ops.errors import INTERRUPTED, OpsError
+from ops.job_logs import JobLog
+from ops.progress import Report
+
+if TYPE_CHECKING:
+    from google.cloud.aiplatform_v1 import TrainingPipeline
+
+CUSTOM_TASK = "gs://google-cloud-aiplatform/schema/trainingjob/definition/custom_task_1.0.0.yaml"
+POLL_SECONDS = (0.2, 5.0)
+"""first and longest wait between two looks; Cloud Logging allows 60 reads a minute"""
+POLL_GROWTH = 1.2
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The version that a training registered."""
+
+    name: str
+    """projects/P/locations/L/models/M, with the project's id"""
+    version_id: str
+    training_pipeline: str
+    custom_job: str
+
+    @property
+    def versioned_name(self) -> str:
+        return f"{self.name}@{self.version_id}"
+
+
+class TrainingInterrupted(OpsError):
+    """The person stopped waiting; the job goes on."""
+
+    exit_code = INTERRUPTED
+
+
+def fingerprint(config: Config, training: Training) -> str:
+    """Twelve hexadecimal digits over everything in a training that decides which model comes out.
+
+    Not the code, which has a digest of its own; nor the machine and the time limit, which change no model.
+    """
+    decisive = {
+        "python_module": training.python_module,
+        "dataset": config.dataset_uri(training.dataset),
+        "image_uri": training.image_uri,
+        "replica_count": training.replica_count,
+        "args": training.args,
+        "env": training.env,
+    }
+    return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def train(
+    config: Config, clients: Clients, key: str, report: Report, *, timeout_seconds: float | None = None
+) -> TrainedModel:
+    """Train the model and import its evaluation; gives back the version that was registered."""
+    pipeline = submit(config, clients, key, report)
+    trained = wait(config, clients, key, pipeline, report, timeout_seconds=timeout_seconds)
+    with report.step("evaluation") as step:
+        step.outcome = evaluations.summary(evaluations.import_from_artifacts(clients, trained.versioned_name))
+    return trained
+
+
+def submit(config: Config, clients: Clients, key: str, report: Report) -> TrainingPipeline:
+    """Bring data and code to the bucket and start a training pipeline, which is given back."""
+    model = config.models[key]
+    with report.step("data") as step:
+        generation = data.ensure(config, clients, model.training.dataset, report)
+        step.outcome = config.dataset_uri(model.training.dataset)
+    package = packages.package_of(model.training.python_module)
+    with report.step("training package") as step:
+        step.outcome = package_uri = upload_package(config, clients, model, package)
+    with report.step("training pipeline") as step:
+        created = labels.owned(config, model.labels) | labels.provenance() | {
+            labels.CODE: package.digest,
+            labels.TRAINING: fingerprint(config, model.training),
+            labels.DATA: generation,
+        }  # fmt: skip
+        pipeline = _training_pipeline(config, key, package_uri, created)
+        if model_exists(config, clients, key):
+            pipeline["parent_model"] = config.model_name(key)
+        else:
+            pipeline["model_id"] = key
+        request = {"parent": config.parent, "training_pipeline": pipeline}
+        made = clients.pipelines.create_training_pipeline(request, timeout=TIMEOUT_SECONDS)
+        step.outcome = made.name
+    return made
+
+
+def upload_package(config: Config, clients: Clients, model: Model, package: packages.Package) -> str:
+    """The package's URI in the model's bucket; built and uploaded unless the same code lies there."""
+    bucket = clients.storage.bucket(config.bucket_name(model.bucket))
+    blob = bucket.blob(package.object_name)
+    if not blob.exists(timeout=TIMEOUT_SECONDS):
+        with packages.built(package) as file:
+            blob.upload_from_filename(str(file), content_type="application/gzip", timeout=TIMEOUT_SECONDS)
+    return f"gs://{bucket.name}/{package.object_name}"
+
+
+def model_exists(config: Config, clients: Clients, key: str) -> bool:
+    from google.api_core.exceptions import NotFound
+
+    try:
+        clients.models.get_model(name=config.model_name(key), timeout=TIMEOUT_SECONDS)
+    except NotFound:
+        return False
+    return True
+
+
+def wait(
+    config: Config, clients: Clients, key: str, pipeline: TrainingPipeline, report: Report,
+    *, timeout_seconds: float | None = None,
+) -> TrainedModel:  # fmt: skip
+    """The registered version, once the pipeline is done; its log is shown meanwhile.
+
+    Raises TrainingInterrupted at Ctrl-C, OpsError when the time is over or the training failed. In the first
+    two cases the training goes on, and the message says how to look at it.
+    """
+    from google.cloud.aiplatform_v1 import PipelineState
+
+    started, pause = time.monotonic(), POLL_SECONDS[0]
+    job = ""
+    log: JobLog | None = None
+    try:
+        with report.step("training") as step:
+            while True:
+                pipeline = clients.pipelines.get_training_pipeline(name=pipeline.name, timeout=TIMEOUT_SECONDS)
+                if log is None and (job := _backing_job(pipeline)):
+                    log = JobLog(clients, config.project, job.rsplit("/", 1)[-1])
+                    report.line(f"look at it with: {look_command(config, job)}")
+                for line in log.new_lines() if log else ():
+                    report.line(str(line))
+                if pipeline.state in (
+                    PipelineState.PIPELINE_STATE_SUCCEEDED,
+                    PipelineState.PIPELINE_STATE_FAILED,
+                    PipelineState.PIPELINE_STATE_CANCELLED,
+                ):
+                    break
+                if timeout_seconds is not None and time.monotonic() - started > timeout_seconds:
+                    raise OpsError(f"not done after {timeout_seconds:.0f} s; it goes on: {look_command(config, job)}")
+                time.sleep(pause)
+                pause = min(pause * POLL_GROWTH, POLL_SECONDS[1])
+            if pipeline.state != PipelineState.PIPELINE_STATE_SUCCEEDED:
+                raise OpsError(f"the training did not succeed: {_failure(pipeline)}")
+            trained = TrainedModel(
+                config.model_name(key),
+                pipeline.model_to_upload.version_id,
+                pipeline.name,
+                job or _backing_job(pipeline),
+            )
+            step.outcome = f"{key} version {trained.version_id}"
+    except KeyboardInterrupt:
+        raise TrainingInterrupted(f"stopped waiting; the training goes on: {look_command(config, job)}") from None
+    return trained
+
+
+def look_command(config: Config, custom_job: str) -> str:
+    """The command that shows a job's log; before there is a job, the one that lists them."""
+    region = f"--region={config.location} --project={config.project}"
+    if not custom_job:
+        return f"gcloud ai custom-jobs list {region}"
+    return f"gcloud ai custom-jobs stream-logs {custom_job.rsplit('/', 1)[-1]} {region}"
+
+
+def _training_pipeline(config: Config, key: str, package_uri: str, model_labels: dict[str, str]) -> dict[str, Any]:
+    """google.cloud.aiplatform.v1.TrainingPipeline, as the SDK's `CustomPythonPackageTrainingJob` sends it."""
+    from google.protobuf import json_format, struct_pb2
+
+    model = config.models[key]
+    training = model.training
+    commit = model_labels.get(labels.COMMIT, "no commit")
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+    pool: dict[str, Any] = {
+        "replica_count": 1,
+        "machine_spec": {"machine_type": training.machine_type},
+        "disk_spec": {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": 100},
+        "python_package_spec": {
+            "executor_image_uri": training.image_uri,
+            "python_module": training.python_module,
+            "package_uris": [package_uri],
+            "args": ["--data", config.dataset_uri(training.dataset), *training.args],
+            "env": [{"name": name, "value": value} for name, value in training.env.items()],
+        },
+    }
+    pools = [pool]
+    if training.replica_count > 1:
+        pools.append({**pool, "replica_count": training.replica_count - 1})
+    inputs: dict[str, Any] = {
+        "worker_pool_specs": pools,
+        "base_output_directory": {
+            "output_uri_prefix": f"gs://{config.bucket_name(model.bucket)}/training/{key}/{stamp}"
+        },
+        "scheduling": {"timeout": f"{training.timeout_seconds}s"},
+    }
+    if training.service_account:
+        inputs["service_account"] = training.service_account
+    return {
+        "display_name": f"train-{key}",
+        "labels": labels.owned(config, training.labels),
+        "training_task_definition": CUSTOM_TASK,
+        "training_task_inputs": json_format.ParseDict(inputs, struct_pb2.Value()),
+        "model_to_upload": {
+            "display_name": model.display_name or key,
+            "description": model.description,
+            "container_spec": {"image_uri": model.serving.image_uri},
+            "labels": model_labels,
+            "version_aliases": ["default"],
+            "version_description": f"{training.python_module} at {commit[:12]}",
+        },
+    }
+
+
+def _backing_job(pipeline: TrainingPipeline) -> str:
+    """Name of the CustomJob behind a pipeline; empty until there is one."""
+    metadata = cast(Mapping[str, object] | None, pipeline.training_task_metadata)  # proto-plus unpacks a Value
+    return str(metadata.get("backingCustomJob", "")) if metadata else ""
+
+
+def _failure(pipeline: TrainingPipeline) -> str:
+    message = " ".join(pipeline.error.message.split())
+    return message or pipeline.state.name
