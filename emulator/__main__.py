@@ -38,6 +38,9 @@ def _parser() -> argparse.ArgumentParser:
     isolated.add_argument("command", nargs=argparse.REMAINDER)
     isolated.set_defaults(run=_isolated)
 
+    coverage = commands.add_parser("coverage", help="write the coverage tables in the services' READMEs")
+    coverage.set_defaults(run=_coverage)
+
     setup = commands.add_parser("setup", help="generate the API tables and the environments of prebuilt images")
     setup.add_argument("--stubs", action="store_true", help="also the type stubs that mypy reads")
     setup.set_defaults(run=_setup)
@@ -66,7 +69,7 @@ def _serve(parsed: argparse.Namespace) -> int:
     except ValueError:
         return _fail(f"SELFLOOP_PORT is {port!r}, no number")
     if not generate.is_current():
-        generate.generate()
+        generate.generate(stubs=generate.has_stubs())
     from emulator.app import serve
 
     try:
@@ -90,6 +93,21 @@ def _isolated(parsed: argparse.Namespace) -> int:
         return isolated.run(command, parsed.port, os.environ)
     except isolated.IsolationError as error:
         return _fail(str(error))
+
+
+def _coverage(_: argparse.Namespace) -> int:
+    import tempfile
+
+    from emulator.app import Emulator
+    from emulator.core import coverage
+
+    with tempfile.TemporaryDirectory() as folder:
+        emulator = Emulator(Settings(state=Path(folder) / "state"))
+        tables = emulator.coverage_tables()
+        emulator.close()
+    for readme, table in tables.items():
+        readme.write_text(coverage.with_table(readme.read_text() if readme.exists() else "", table))
+    return 0
 
 
 def _setup(parsed: argparse.Namespace) -> int:

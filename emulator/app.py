@@ -143,7 +143,7 @@ class Emulator:
                 self._directory.withdraw()
                 await front.close()
                 await loop.run_in_executor(None, grpc_server.stop)
-                await loop.run_in_executor(None, self._close)
+                await loop.run_in_executor(None, self.close)
                 rest.close()
                 relay.close()
         if self._restore is not None:
@@ -153,7 +153,7 @@ class Emulator:
     def _resume(self) -> None:
         """Take up what an earlier process left, once sandboxes can be started."""
 
-    def _close(self) -> None:
+    def close(self) -> None:
         """End what runs and store what is in memory."""
         self.operations.close()
         self.journal.close()
@@ -191,6 +191,10 @@ class Emulator:
 
     def coverage(self) -> dict[str, dict[str, str]]:
         return coverage.levels(self._tables, self._services)
+
+    def coverage_tables(self) -> dict[Path, str]:
+        """README -> the coverage table that belongs in it."""
+        return coverage.tables_by_readme(self._tables, self._services)
 
     def snapshots(self) -> list[dict[str, Any]]:
         return self._directory.snapshots()
