@@ -23,8 +23,9 @@ OPTIONAL_IN_PRACTICE = frozenset(
         # The SDK deploys with `automatic_resources` unset counts and without a machine: n1-standard-2 then.
         "google.cloud.aiplatform.v1.DedicatedResources.machine_spec",
         "google.cloud.aiplatform.v1.DedicatedResources.min_replica_count",
-        # Set by path in REST, and by the pool's service otherwise.
+        # An entry may leave these to the request that brings it.
         "google.logging.v2.LogEntry.log_name",
+        "google.logging.v2.LogEntry.resource",
     }
 )
 
