@@ -14,7 +14,7 @@ from typing import Any
 from google.api_core.exceptions import GoogleAPICallError
 from google.protobuf.message import Message
 
-from emulator.core import errors, field_behavior
+from emulator.core import errors, field_behavior, partial_response
 from emulator.core.journal import Call, Journal
 from emulator.core.plain_http import HttpRequest, HttpResponse, PlainHttp
 from emulator.core.service import (
@@ -74,11 +74,16 @@ class Dispatcher:
             handler = service.handler(method.name) if service else None
             if handler is None:
                 raise not_emulated(method.id, type(service) if service else None)
+            fields = partial_response.parse(request.parameters["fields"]) if request.get("fields") else {}
             answer = handler(request, context)
+            if not isinstance(answer, JsonResponse):
+                answer = JsonResponse(answer)
+            if fields and isinstance(answer.body, dict):
+                answer.body = partial_response.select(answer.body, fields)
         except Exception as raised:  # noqa: BLE001  # every exception becomes the caller's answer
             raise self._failed(raised, context, started) from None
-        self._note(context, "OK", started)
-        return answer if isinstance(answer, JsonResponse) else JsonResponse(answer)
+        self._note(context, "OK" if answer.status < 400 else errors.status_code_name(answer.status), started)
+        return answer
 
     def call_plain(self, service: PlainHttp, request: HttpRequest, context: Context) -> HttpResponse:
         """The answer of a service outside the tables."""

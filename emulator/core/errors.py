@@ -47,7 +47,12 @@ def code_name(error: exceptions.GoogleAPICallError) -> str:
     """Name in google.rpc.Code, such as NOT_FOUND."""
     if error.grpc_status_code is not None:
         return str(error.grpc_status_code.name)
-    return _CODE_OF_HTTP.get(int(error.code or 500), "UNKNOWN")
+    return status_code_name(int(error.code or 500))
+
+
+def status_code_name(status: int) -> str:
+    """Name in google.rpc.Code of an HTTP status."""
+    return _CODE_OF_HTTP.get(status, "UNKNOWN")
 
 
 def code_number(error: exceptions.GoogleAPICallError) -> int:

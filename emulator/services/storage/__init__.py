@@ -1,0 +1,13 @@
+"""Cloud Storage, served at storage.googleapis.com."""
+
+from emulator.core.service import DiscoveryService
+from emulator.services.storage.buckets import Buckets, ServiceAccount
+from emulator.services.storage.objects import Objects
+from emulator.services.storage.store import ObjectFiles
+
+__all__ = ["ObjectFiles", "services"]
+
+
+def services(store: ObjectFiles) -> list[DiscoveryService]:
+    """The resources of the JSON API that are emulated."""
+    return [Buckets(store), Objects(store), ServiceAccount(store)]

@@ -1,0 +1,360 @@
+"""Object bytes as files: the tree that sandboxes see as /gcs, and what is kept beside it.
+
+    <folder>/tree/<bucket>/<name>   live objects whose name is a clean path
+    <folder>/apart/<random>         objects that no path can stand for
+    <folder>/incoming/<random>      uploads under way
+
+A job may leave anything in the tree and swap it at any moment. So a path is walked part by part from an open
+folder, no symbolic link is followed, and nothing but a regular file is opened.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import secrets
+import shutil
+import signal
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from google.api_core.exceptions import ServerError
+
+from emulator.services.storage import checksums
+from emulator.services.storage.names import path_of
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+#: What the file system says when a path cannot hold this object: a file where a folder should be, a symbolic
+#: link, a folder at the name itself, a name it does not take.
+_NO_PLACE = {errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.EILSEQ,
+             errno.EINVAL}  # fmt: skip
+
+
+class DiskFull(ServerError):
+    """507: no space is left; clients do not retry it."""
+
+    code = 507
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What tells that a file is still the one whose checksum is known."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Signature:
+        # SQLite's integers are signed; some file systems use all 64 bits.
+        return cls(status.st_ino & (2**63 - 1), status.st_size, status.st_mtime_ns)
+
+
+class Staged:
+    """A file on its way in, with a running CRC32C. `discard` unless it was put in place."""
+
+    def __init__(self, path: Path, descriptor: int, size: int = 0, crc32c: int = 0) -> None:
+        self.path = path
+        self.descriptor = descriptor
+        self.size = size
+        self.crc32c = crc32c
+
+    def write(self, data: bytes) -> None:
+        """Append. Raises DiskFull."""
+        view = memoryview(data)
+        with _disk_errors():
+            while view:
+                view = view[os.write(self.descriptor, view) :]
+        self.crc32c = checksums.extend_crc32c(self.crc32c, data)
+        self.size += len(data)
+
+    def truncate(self, size: int) -> None:
+        """Forget what came after the first `size` bytes."""
+        os.ftruncate(self.descriptor, size)
+        self.crc32c = checksums.file_crc32c(self.descriptor, size)
+        self.size = size
+
+    def signature(self) -> Signature:
+        return Signature.of(os.fstat(self.descriptor))
+
+    def close(self) -> None:
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def discard(self) -> None:
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+
+class Files:
+    """The files of one store. Buckets and names given here have been validated; paths have not."""
+
+    def __init__(self, folder: Path) -> None:
+        self.tree = folder / "tree"
+        self._apart = folder / "apart"
+        self._incoming = folder / "incoming"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for place in (self.tree, self._apart, self._incoming):
+            place.mkdir(exist_ok=True)
+        self._root = os.open(self.tree, _FOLDER)
+
+    def close(self) -> None:
+        os.close(self._root)
+
+    # Uploads
+
+    def stage(self, name: str = "") -> Staged:
+        """An empty file outside the tree. A name is given to what must be found again after a restart."""
+        path = self._incoming / (name or secrets.token_hex(16))
+        with _disk_errors():
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        return Staged(path, descriptor)
+
+    def resume(self, name: str, size: int = -1, crc32c: int = 0) -> Staged | None:
+        """A file staged under a name before; None when it is gone.
+
+        size, crc32c: what is remembered of it; when its length is another, the checksum is computed anew.
+        """
+        path = self._incoming / name
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        actual = os.fstat(descriptor).st_size
+        staged = Staged(path, descriptor, size, crc32c)
+        if actual != size:
+            staged.truncate(actual)
+        return staged
+
+    def remove_staged(self, name: str) -> None:
+        (self._incoming / name).unlink(missing_ok=True)
+
+    def sweep(self, uploads: set[str], apart: set[str]) -> None:
+        """Remove what a killed process left behind: all but these names."""
+        for folder, kept in ((self._incoming, uploads), (self._apart, apart)):
+            for entry in os.scandir(folder):
+                if entry.name not in kept:
+                    os.unlink(entry.path)
+
+    # Places
+
+    def put(self, staged: Staged, bucket: str, name: str) -> str:
+        """Move a staged file to its place in one step; gives back its name apart, or nothing for the tree."""
+        parts = path_of(name)
+        if parts is not None:
+            try:
+                with _disk_errors(), self._folder((bucket, *parts[:-1]), create=True) as folder:
+                    if not _is_folder(folder, parts[-1]):
+                        os.rename(staged.path, parts[-1], dst_dir_fd=folder)
+                        return ""
+            except OSError as error:
+                if error.errno not in _NO_PLACE:
+                    raise
+        apart = staged.path.name
+        os.rename(staged.path, self._apart / apart)
+        return apart
+
+    def remove(self, bucket: str, name: str, apart: str) -> None:
+        """Delete an object's file, and the folders in the tree that are empty without it."""
+        if apart:
+            (self._apart / apart).unlink(missing_ok=True)
+            return
+        parts = path_of(name)
+        if parts is None:
+            return
+        with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, OSError):
+            with self._folder((bucket, *parts[:-1])) as folder:
+                os.unlink(parts[-1], dir_fd=folder)
+            for depth in range(len(parts) - 1, 0, -1):
+                with self._folder((bucket, *parts[: depth - 1])) as folder:
+                    os.rmdir(parts[depth - 1], dir_fd=folder)
+
+    def open(self, bucket: str, name: str, apart: str = "") -> tuple[int, os.stat_result] | None:
+        """A descriptor of an object's regular file, to be closed by the caller; None when there is none."""
+        if apart:
+            try:
+                descriptor = os.open(self._apart / apart, _FILE)
+            except FileNotFoundError:
+                return None
+            return descriptor, os.fstat(descriptor)
+        parts = path_of(name)
+        if parts is None:
+            return None
+        try:
+            with self._folder((bucket, *parts[:-1])) as folder:
+                # Asked before opening too: to open a device may already do something.
+                if not stat.S_ISREG(os.stat(parts[-1], dir_fd=folder, follow_symlinks=False).st_mode):
+                    return None
+                descriptor = os.open(parts[-1], _FILE, dir_fd=folder)
+        except OSError:
+            return None
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            return None
+        return descriptor, status
+
+    def signatures(self, bucket: str, names: Iterable[str]) -> Iterator[tuple[str, Signature | None]]:
+        """The state of each name's file in the tree; quick for names that come in order."""
+        at: tuple[str, ...] | None = None
+        folder = -1
+        try:
+            for name in names:
+                parts = path_of(name)
+                if parts is None:
+                    yield name, None
+                    continue
+                if parts[:-1] != at:
+                    if folder >= 0:
+                        os.close(folder)
+                    at, folder = parts[:-1], self._open_folder((bucket, *parts[:-1]))
+                yield name, _signature(folder, parts[-1])
+        finally:
+            if folder >= 0:
+                os.close(folder)
+
+    def signature(self, bucket: str, name: str) -> Signature | None:
+        """The state of one name's file in the tree; None unless it is a regular file."""
+        parts = path_of(name)
+        if parts is None:
+            return None
+        folder = self._open_folder((bucket, *parts[:-1]))
+        if folder < 0:
+            return None
+        try:
+            return _signature(folder, parts[-1])
+        finally:
+            os.close(folder)
+
+    # Folders of the tree
+
+    def make_bucket(self, bucket: str) -> None:
+        with suppress(FileExistsError):
+            os.mkdir(bucket, 0o755, dir_fd=self._root)
+
+    def remove_bucket(self, bucket: str) -> None:
+        """With all that is left in it: empty folders and what never was an object."""
+        path = self.tree / bucket
+        if path.is_symlink() or not path.is_dir():
+            path.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(path)
+
+    def folder_mtime(self, bucket: str, parts: tuple[str, ...]) -> int:
+        """When an entry of a folder was last added or removed; -1 when there is no such folder."""
+        folder = self._open_folder((bucket, *parts))
+        if folder < 0:
+            return -1
+        try:
+            return os.fstat(folder).st_mtime_ns
+        finally:
+            os.close(folder)
+
+    def scan(self, bucket: str, parts: tuple[str, ...]) -> FolderScan:
+        """What a folder holds now, files and folders each in the order of their names; empty when it is gone."""
+        folder = self._open_folder((bucket, *parts))
+        if folder < 0:
+            return FolderScan(-1, [], [])
+        try:
+            mtime = os.fstat(folder).st_mtime_ns
+            files, folders = [], []
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        folders.append(entry.name)
+                    elif entry.is_file(follow_symlinks=False):
+                        files.append(entry.name)
+        finally:
+            os.close(folder)
+        return FolderScan(mtime, sorted(files), sorted(folders))
+
+    def _open_folder(self, parts: tuple[str, ...]) -> int:
+        """A descriptor of a folder of the tree, or -1 when a part of the path is not a folder."""
+        folder = self._root
+        try:
+            for part in parts:
+                below = os.open(part, _FOLDER, dir_fd=folder)
+                if folder != self._root:
+                    os.close(folder)
+                folder = below
+        except OSError:
+            if folder != self._root:
+                os.close(folder)
+            return -1
+        return folder
+
+    @contextmanager
+    def _folder(self, parts: tuple[str, ...], *, create: bool = False) -> Iterator[int]:
+        """The same for the length of a block. Raises OSError; with `create`, makes what is missing."""
+        folder = os.dup(self._root)
+        try:
+            for part in parts:
+                if create:
+                    with suppress(FileExistsError):
+                        os.mkdir(part, 0o755, dir_fd=folder)
+                below = os.open(part, _FOLDER, dir_fd=folder)
+                os.close(folder)
+                folder = below
+            yield folder
+        finally:
+            os.close(folder)
+
+
+@dataclass(frozen=True)
+class FolderScan:
+    mtime_ns: int
+    """-1 when there is no such folder"""
+    files: list[str]
+    folders: list[str]
+
+
+def is_open_for_writing(descriptor: int) -> bool:
+    """Whether another open file writes to this one: a read lease is refused while one does (Linux).
+
+    False where the system cannot say.
+    """
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return False
+    try:
+        # Should a writer come in this instant, the kernel sends a signal: one that does nothing by default.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        return error.errno == errno.EAGAIN
+    with suppress(OSError):
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
+
+
+def _signature(folder: int, name: str) -> Signature | None:
+    if folder < 0:
+        return None
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except OSError:
+        return None
+    return Signature.of(status) if stat.S_ISREG(status.st_mode) else None
+
+
+def _is_folder(folder: int, name: str) -> bool:
+    try:
+        return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            message = f"No space is left for objects: {error.strerror}."
+            raise DiskFull(message) from None  # type: ignore[no-untyped-call]  # as api_core leaves its classes
+        raise

@@ -1,0 +1,195 @@
+"""Files that jobs wrote, changed or deleted under /gcs, taken in as objects.
+
+An object whose file still has the (inode, size, mtime) of its row is known; any other file is a new generation,
+once nobody has it open for writing. A read looks at its own file, a listing at the files of its page and at
+folders to which something was added; `publish` looks at everything and is what runners call when a step ends.
+"""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from emulator.core.clock import Clock
+from emulator.core.state import Database
+from emulator.services.storage import checksums
+from emulator.services.storage.catalogue import Catalogue, StoredObject
+from emulator.services.storage.files import Files, Signature, is_open_for_writing
+from emulator.services.storage.names import MAX_NAME_BYTES, is_object_name, path_of
+from emulator.services.storage.resources import microseconds
+
+_ATTEMPTS = 5
+_KNOWN_FOLDERS = 20_000
+#: File systems stamp with the tick of a timer: a folder changed this recently may change again unseen.
+_TICK_NS = 20_000_000
+_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    mtime_ns: int
+    folders: tuple[str, ...]
+
+
+class JobFiles:
+    def __init__(self, database: Database, catalogue: Catalogue, files: Files, clock: Clock) -> None:
+        self._database = database
+        self._catalogue = catalogue
+        self._files = files
+        self._clock = clock
+        self._known: dict[tuple[str, tuple[str, ...]], _Folder] = {}
+        self._lock = threading.Lock()
+
+    def settled(self, bucket: str, name: str, row: StoredObject | None) -> bool:
+        """Whether the file in the tree is the one of this row, or there is neither."""
+        signature = self._files.signature(bucket, name)
+        return _agree(row, signature)
+
+    def settle(self, bucket: str, name: str) -> StoredObject | None:
+        """The object as it is now: its row, after taking in what a job did to its file.
+
+        While a job still writes the file, the row of the generation before.
+        """
+        row = None
+        for _ in range(_ATTEMPTS):
+            row = self._catalogue.find(bucket, name)
+            if self.settled(bucket, name, row):
+                return row
+            # Waits for an upload that has renamed its file and not yet committed.
+            with self._database.transaction():
+                row = self._catalogue.find(bucket, name)
+                signature = self._files.signature(bucket, name)
+                if _agree(row, signature):
+                    return row
+                if signature is None:
+                    self._catalogue.delete(bucket, name)
+                    return None
+            if not self._take_in(bucket, name, row):
+                return row
+        return row
+
+    def _take_in(self, bucket: str, name: str, row: StoredObject | None) -> bool:
+        """Make a generation of a file; False while a job has it open."""
+        opened = self._files.open(bucket, name)
+        if opened is None:
+            return True
+        descriptor, status = opened
+        try:
+            if is_open_for_writing(descriptor):
+                return False
+            signature = Signature.of(status)
+            crc32c = checksums.file_crc32c(descriptor, signature.size)
+            if Signature.of(os.fstat(descriptor)) != signature:
+                return True
+        finally:
+            os.close(descriptor)
+        with self._database.transaction():
+            if self._catalogue.find(bucket, name) == row and self._files.signature(bucket, name) == signature:
+                now = microseconds(self._clock.now())
+                generation = now if row is None else max(now, row.generation + 1)
+                content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+                self._catalogue.save(
+                    StoredObject(
+                        bucket, name, generation, 1, signature.inode, signature.size, signature.mtime_ns, crc32c, None,
+                        0, "", now, now, json.dumps({"contentType": content_type, "storageClass": "STANDARD"}),
+                    )
+                )  # fmt: skip
+        if row is not None and row.apart:
+            self._files.remove(bucket, name, row.apart)
+        return True
+
+    def settle_rows(self, bucket: str, rows: list[StoredObject]) -> list[StoredObject]:
+        """Rows of a listing, in order, each as it is now; what is gone is left out."""
+        signatures = self._files.signatures(bucket, [row.name for row in rows])
+        settled = []
+        for row, (name, signature) in zip(rows, signatures, strict=True):
+            now = row if _agree(row, signature) else self.settle(bucket, name)
+            if now is not None:
+                settled.append(now)
+        return settled
+
+    def find_new(self, bucket: str, prefix: str, *, everything: bool = False) -> None:
+        """Take in files without a row at and below a prefix; folders nothing was added to are passed over."""
+        head = prefix.rpartition("/")[0]
+        start = path_of(head) if head else ()
+        waiting = [start] if start is not None else []
+        while waiting:
+            parts = waiting.pop()
+            with self._lock:
+                known = self._known.get((bucket, parts))
+            if not everything and known and known.mtime_ns == self._files.folder_mtime(bucket, parts):
+                folders = known.folders
+            else:
+                folders = self._scan(bucket, parts)
+            waiting.extend((*parts, folder) for folder in folders)
+
+    def _scan(self, bucket: str, parts: tuple[str, ...]) -> tuple[str, ...]:
+        """Take in a folder's new files; gives back the folders in it that may hold objects."""
+        began = time.time_ns()
+        scan = self._files.scan(bucket, parts)
+        base = "".join(f"{part}/" for part in parts)
+        folders = tuple(folder for folder in scan.folders if _fits(base + folder))
+        for name in _missing((base + file for file in scan.files), self._catalogue.names_in_folder(bucket, base)):
+            if is_object_name(name):
+                self.settle(bucket, name)
+        if scan.mtime_ns >= 0:
+            steady = scan.mtime_ns < began - _TICK_NS
+            with self._lock:
+                if len(self._known) >= _KNOWN_FOLDERS:
+                    self._known.clear()
+                self._known[bucket, parts] = _Folder(scan.mtime_ns if steady else -2, folders)
+        return folders
+
+    def publish(self, bucket: str) -> None:
+        """Take in all that jobs wrote, changed and deleted in a bucket."""
+        start = ""
+        while rows := self._catalogue.objects(bucket, start, None, _BATCH):
+            self.settle_rows(bucket, rows)
+            start = rows[-1].name + "\0"
+        self.find_new(bucket, "", everything=True)
+
+    @contextmanager
+    def own_change(self, bucket: str, name: str) -> Iterator[None]:
+        """Around the emulator's own change of a folder, so that the next listing need not scan it for that."""
+        parts = path_of(name)
+        key = (bucket, parts[:-1]) if parts else None
+        with self._lock:
+            known = self._known.get(key) if key else None
+        if key is None or known is None or known.mtime_ns != self._files.folder_mtime(*key):
+            yield
+            return
+        yield
+        mtime_ns = self._files.folder_mtime(*key)
+        with self._lock:
+            self._known[key] = _Folder(mtime_ns, known.folders)
+
+    def forget(self, bucket: str) -> None:
+        """Know nothing of a bucket's folders any more."""
+        with self._lock:
+            self._known = {key: folder for key, folder in self._known.items() if key[0] != bucket}
+
+
+def _agree(row: StoredObject | None, signature: Signature | None) -> bool:
+    if row is None or row.apart:
+        return signature is None
+    return signature == row.signature
+
+
+def _fits(path: str) -> bool:
+    return is_object_name(path) and len(path.encode()) < MAX_NAME_BYTES
+
+
+def _missing(have: Iterator[str], known: Iterator[str]) -> Iterator[str]:
+    """What the first sorted stream holds and the second does not."""
+    other = next(known, None)
+    for name in have:
+        while other is not None and other < name:
+            other = next(known, None)
+        if other != name:
+            yield name
