@@ -38,6 +38,8 @@ from emulator.core.state import Settings as StoredSettings
 from emulator.core.state_directory import StateDirectory
 from emulator.core.tables import Tables
 from emulator.core.tokens import Tokens
+from emulator.services import logging as logging_api
+from emulator.services import storage as storage_api
 from emulator.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -110,7 +112,12 @@ class Emulator:
         self._dispatcher = Dispatcher(self._services, self.journal)
 
     def _build_services(self) -> tuple[list[GapicService | DiscoveryService], list[PlainHttp]]:
-        return [], []
+        shared = (self.database, self.clock, self.projects)
+        logs = logging_api.LogStore(*shared)
+        self.objects = storage_api.ObjectFiles(
+            database=self.database, clock=self.clock, projects=self.projects, folder=self.settings.objects
+        )
+        return [logging_api.LoggingService(logs, self.projects, self.clock), *storage_api.services(self.objects)], []
 
     async def run(self, ready: Callable[[str], None]) -> None:
         """Serve until a signal or a restore ends it. ready: called with the address once it answers."""
