@@ -35,7 +35,7 @@ _ATTEMPTS = 3
 class ObjectFiles:
     """Cloud Storage's data; implements `core.interfaces.ObjectStore`. folder: where everything is kept."""
 
-    def __init__(self, *, database: Database, clock: Clock, projects: Projects, folder: Path) -> None:
+    def __init__(self, database: Database, clock: Clock, projects: Projects, folder: Path) -> None:
         self.database = database
         self.clock = clock
         self.projects = projects
