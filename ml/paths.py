@@ -24,9 +24,7 @@ def local_path(location: str) -> Path:
     if not location.startswith(SCHEME):
         scheme, separator, _ = location.partition("://")
         if separator:
-            raise InputError(
-                f"{location}: files are read from a local path or from gs://, not from {scheme}://"
-            )
+            raise InputError(f"{location}: files are read from a local path or from gs://, not from {scheme}://")
         return Path(location)
     bucket, *parts = location[len(SCHEME) :].split("/")
     if not bucket or bucket in (".", ".."):
@@ -35,8 +33,7 @@ def local_path(location: str) -> Path:
         raise InputError(f"{location}: '.' and '..' cannot be parts of a path under {MOUNT}")
     if not MOUNT.is_dir():
         raise InputError(
-            f"{location}: {MOUNT} is not mounted here; run this in a training job, "
-            "or copy the file and give its path"
+            f"{location}: {MOUNT} is not mounted here; run this in a training job, or copy the file and give its path"
         )
     return MOUNT.joinpath(bucket, *(part for part in parts if part))
 

@@ -81,9 +81,7 @@ def read_unlabelled(files: Sequence[Path]) -> pd.DataFrame:
 def split_of(examples: pd.DataFrame) -> npt.NDArray[np.str_]:
     """The split of each row: "train", "validation" or "test"."""
     columns = [examples[name].to_numpy(dtype=np.float64).tolist() for name in _KEY]
-    points = np.fromiter(
-        (_point(row) for row in zip(*columns, strict=True)), dtype=np.float64, count=len(examples)
-    )
+    points = np.fromiter((_point(row) for row in zip(*columns, strict=True)), dtype=np.float64, count=len(examples))
     return np.select([points < _VALIDATION_FROM, points < _TEST_FROM], SPLITS[:2], SPLITS[2])
 
 
@@ -100,8 +98,8 @@ def require_usable(name: str, rows: pd.DataFrame) -> None:
     """Raise InputError when a split has too few rows, or labels of one kind only."""
     if len(rows) < _FEWEST_ROWS or rows[LABEL].nunique() < 2:
         raise InputError(
-            f"the {name} split has {len(rows)} rows, {int(rows[LABEL].sum())} of them with a tip of 20 % or more; each "
-            f"split needs {_FEWEST_ROWS} rows and both kinds: give more trips, a thousand paid by card will do"
+            f"the {name} split has {len(rows)} rows, {int(rows[LABEL].sum())} of them with a tip of 20 % or "
+            f"more; it needs {_FEWEST_ROWS} rows and both kinds: give more trips, a thousand paid by card will do"
         )
 
 
@@ -154,8 +152,14 @@ def _read_table(file: Path, labelled: bool) -> tuple[pd.DataFrame, schemas.Schem
     ours = {theirs: name for name, theirs in schema.columns(labelled).items()}
     try:
         # Blank lines are kept until the lines are numbered, and low_memory would type each chunk by itself.
+        # Without index_col=False a comma at the end of each row would move all columns by one.
         raw = pd.read_csv(
-            file, usecols=list(ours), skip_blank_lines=False, low_memory=False, encoding="utf-8-sig"
+            file,
+            usecols=list(ours),
+            index_col=False,
+            skip_blank_lines=False,
+            low_memory=False,
+            encoding="utf-8-sig",
         )
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise InputError(f"{file}: is not a readable CSV file: {str(error).strip()}") from None
@@ -163,10 +167,7 @@ def _read_table(file: Path, labelled: bool) -> tuple[pd.DataFrame, schemas.Schem
     if raw.empty:
         raise InputError(f"{file}: has a header and no rows")
     table = pd.DataFrame(
-        {
-            name: (_times if name in schemas.TIMES else _numbers)(raw[theirs], file)
-            for theirs, name in ours.items()
-        }
+        {name: (_times if name in schemas.TIMES else _numbers)(raw[theirs], file) for theirs, name in ours.items()}
     )
     return table, schema
 

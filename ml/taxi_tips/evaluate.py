@@ -92,9 +92,7 @@ def classification_metrics(truth: Truth, scores: Scores) -> dict[str, Any]:
     schema = {"auPrc": whole["auc_pr"], "auRoc": whole["auc_roc"], "logLoss": whole["log_loss"]}
     return {
         **{name: value for name, value in schema.items() if value is not None},
-        "confidenceMetrics": [
-            _confidence_metrics(truth, scores, threshold) for threshold in CONFIDENCE_THRESHOLDS
-        ],
+        "confidenceMetrics": [_confidence_metrics(truth, scores, threshold) for threshold in CONFIDENCE_THRESHOLDS],
         "confusionMatrix": {
             "annotationSpecs": [{"id": str(label), "displayName": name} for label, name in enumerate(LABELS)],
             # rows[i][j]: how many are i in truth and j by the model.
@@ -142,15 +140,9 @@ def _ratio(part: int, whole: int) -> float | None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure a saved model on the test split of some trips; prints one JSON object."""
     parser = argparse.ArgumentParser(prog="python -m ml.taxi_tips.evaluate", description=main.__doc__)
-    parser.add_argument(
-        "--model", required=True, help="model.joblib, one that you trust: loading it runs its code"
-    )
-    parser.add_argument(
-        "--data", required=True, help="CSV files of trips: a comma list, `*` and gs:// allowed"
-    )
-    parser.add_argument(
-        "--all-rows", action="store_true", help="every row, for trips that no training has seen"
-    )
+    parser.add_argument("--model", required=True, help="model.joblib, one that you trust: loading it runs its code")
+    parser.add_argument("--data", required=True, help="CSV files of trips: a comma list, `*` and gs:// allowed")
+    parser.add_argument("--all-rows", action="store_true", help="every row, for trips that no training has seen")
     arguments = parser.parse_args(argv)
     with one_line_errors():
         rows = data.read(input_files(arguments.data)).examples
@@ -164,9 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         except Exception as error:  # unpickling can raise anything
             raise InputError(f"{arguments.model}: is not a model of these columns: {error}") from error
         truth = rows[data.LABEL].to_numpy(dtype=np.int64)
-        print(
-            json.dumps({**evaluate(truth, scores), "slices": evaluate_slices(rows, scores)}, allow_nan=False)
-        )
+        print(json.dumps({**evaluate(truth, scores), "slices": evaluate_slices(rows, scores)}, allow_nan=False))
     return 0
 
 

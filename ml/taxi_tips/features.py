@@ -74,16 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ml.taxi_tips import data
 
     parser = argparse.ArgumentParser(prog="python -m ml.taxi_tips.features", description=main.__doc__)
-    parser.add_argument(
-        "--data", required=True, help="CSV files of trips: a comma list, `*` and gs:// allowed"
-    )
+    parser.add_argument("--data", required=True, help="CSV files of trips: a comma list, `*` and gs:// allowed")
     parser.add_argument("--out", default="-", help="the JSON Lines file to write; - is stdout")
     parser.add_argument("--limit", type=int, help="stop after this many rows")
     arguments = parser.parse_args(argv)
     with one_line_errors():
-        rows = instances(
-            data.read_unlabelled(input_files(arguments.data)).head(arguments.limit or sys.maxsize)
-        )
+        rows = instances(data.read_unlabelled(input_files(arguments.data)).head(arguments.limit or sys.maxsize))
         text = "".join(f"{json.dumps(row)}\n" for row in rows)
         if arguments.out == "-":
             sys.stdout.write(text)

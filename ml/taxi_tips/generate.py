@@ -118,9 +118,7 @@ def _blocks(rows: int, seed: int, year: int, month: int, shift: float) -> Iterat
 def _block(generator: np.random.Generator, year: int, month: int, shift: float) -> Columns:
     kind = _pick(generator, zones.shares(shift))
     pickup, dropoff = zones.ends(generator, kind)
-    miles = (
-        np.exp(generator.normal(zones.LOG_MILES[kind], zones.LOG_MILES_SPREAD[kind])).clip(0.01, 60).round(2)
-    )
+    miles = np.exp(generator.normal(zones.LOG_MILES[kind], zones.LOG_MILES_SPREAD[kind])).clip(0.01, 60).round(2)
     weekday, day, hour, second = _moments(generator, year, month)
     noise = generator.normal(0, _SPEED_SPREAD, BLOCK)
     mph = np.exp(_SPEED_AT_ONE_MILE + noise) * miles**_SPEED_GROWTH * np.array(_TRAFFIC)[hour]
@@ -128,9 +126,7 @@ def _block(generator: np.random.Generator, year: int, month: int, shift: float) 
 
     rate = _rates(generator, kind)
     fare = _fares(generator, rate, miles, seconds)
-    extra = _surcharges(
-        generator, kind, rate, weekday=weekday, hour=hour, with_congestion=(year, month) >= (2019, 2)
-    )
+    extra = _surcharges(generator, kind, rate, weekday=weekday, hour=hour, with_congestion=(year, month) >= (2019, 2))
     tolls = np.where(generator.random(BLOCK) < zones.TOLL_ROADS[kind], 576, 0)
     paid = generator.random(BLOCK)
     card = zones.CARDS[kind]
@@ -163,9 +159,7 @@ def _block(generator: np.random.Generator, year: int, month: int, shift: float) 
     }
 
 
-def _pick(
-    generator: np.random.Generator, weights: Sequence[float] | npt.NDArray[np.float64]
-) -> npt.NDArray[np.int64]:
+def _pick(generator: np.random.Generator, weights: Sequence[float] | npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """A block of indices, each drawn with its weight."""
     bounds = np.cumsum(weights, dtype=np.float64)
     return np.searchsorted(bounds / bounds[-1], generator.random(BLOCK), side="right").astype(np.int64)
@@ -207,9 +201,7 @@ def _fares(
     slow_minutes = (1 - fast) * seconds / 60
     metered = 250 + 50 * np.floor(5 * fast_miles + slow_minutes).astype(np.int64)
     agreed = 500 * generator.integers(2, 20, BLOCK)
-    return np.select(
-        [rate == JFK, rate == NEWARK, rate == NEGOTIATED], [5200, metered + 1750, agreed], metered
-    )
+    return np.select([rate == JFK, rate == NEWARK, rate == NEGOTIATED], [5200, metered + 1750, agreed], metered)
 
 
 def _surcharges(
@@ -281,12 +273,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ml.taxi_tips.generate", description=main.__doc__)
     parser.add_argument("--rows", type=int, default=20_000, help="how many trips (default %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="same seed, same trips (default %(default)s)")
-    parser.add_argument(
-        "--month", default="2019-03", help="in which they begin, YYYY-MM (default %(default)s)"
-    )
-    parser.add_argument(
-        "--shift", type=float, default=0.0, help="share of trips turned into airport journeys, 0 to 1"
-    )
+    parser.add_argument("--month", default="2019-03", help="in which they begin, YYYY-MM (default %(default)s)")
+    parser.add_argument("--shift", type=float, default=0.0, help="share of trips turned into airport journeys, 0 to 1")
     parser.add_argument("--out", required=True, help="the CSV file to write")
     arguments = parser.parse_args(argv)
     with one_line_errors():

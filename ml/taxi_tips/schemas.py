@@ -72,8 +72,7 @@ def recognise(header: Sequence[str], file: str, labelled: bool) -> Schema:
     """
     have = set(header)
     missing = {
-        schema: [theirs for theirs in schema.columns(labelled).values() if theirs not in have]
-        for schema in SCHEMAS
+        schema: [theirs for theirs in schema.columns(labelled).values() if theirs not in have] for schema in SCHEMAS
     }
     nearest = min(SCHEMAS, key=lambda schema: len(missing[schema]))
     if missing[nearest]:

@@ -50,8 +50,7 @@ def train(
     whoever serves the model can tell that it is this one.
     """
     matrices = {
-        name: (features.matrix(rows), rows[data.LABEL].to_numpy(dtype=np.int64))
-        for name, rows in splits.items()
+        name: (features.matrix(rows), rows[data.LABEL].to_numpy(dtype=np.int64)) for name, rows in splits.items()
     }
     started = time.monotonic()
     fitted, trees = model.fit(matrices["train"], matrices["validation"], parameters)
@@ -103,9 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         (folder / EXAMPLES_FILE).write_text("".join(f"{json.dumps(example)}\n" for example in examples))
         # Last: whoever finds the measures finds everything.
         (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-        _say(
-            f"wrote {MODEL_FILE} ({len(artifact)} bytes), {METRICS_FILE}, {EXAMPLES_FILE} to {arguments.model_dir}"
-        )
+        _say(f"wrote {MODEL_FILE} ({len(artifact)} bytes), {METRICS_FILE}, {EXAMPLES_FILE} to {arguments.model_dir}")
     shown = ("auc_roc", "auc_pr", "log_loss", "accuracy", "precision", "recall", "base_rate", "rows")
     print(json.dumps({name: metrics[name] for name in shown}), flush=True)
     return 0
@@ -141,7 +138,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m ml.taxi_tips.train",
         description="Train a model that tells whether a taxi trip's tip will be 20 % of the fare or more.",
-        epilog=f"Writes {MODEL_FILE}, {METRICS_FILE} and {EXAMPLES_FILE} (test rows and the answers to them).",
+        epilog=f"Writes {MODEL_FILE}, {METRICS_FILE} and {EXAMPLES_FILE} (test rows and their answers).",
     )
     parser.add_argument(
         "--data",

@@ -87,9 +87,7 @@ SHARES, LOG_MILES, LOG_MILES_SPREAD, CARDS, TOLL_ROADS, BELOW_96TH_STREET, NEGOT
     [kind[2:] for kind in _KINDS], dtype=np.float64
 ).T
 _AIRPORTS = np.array([bool({start, end} & {_J, _L, _N}) for start, end in zip(_FROM, _TO, strict=True)])
-JFK_FLAT = [
-    index for index, (start, end) in enumerate(zip(_FROM, _TO, strict=True)) if {start, end} == {_M, _J}
-]
+JFK_FLAT = [index for index, (start, end) in enumerate(zip(_FROM, _TO, strict=True)) if {start, end} == {_M, _J}]
 TO_NEWARK = _TO.index(_N)
 
 
@@ -114,7 +112,5 @@ def _zones(generator: np.random.Generator, place: npt.NDArray[np.int64], side: i
     for index, weights in enumerate(_PLACES):
         here = place == index
         bounds = np.cumsum([pair[side] for pair in weights.values()])
-        chosen[here] = np.array(list(weights))[
-            np.searchsorted(bounds / bounds[-1], points[here], side="right")
-        ]
+        chosen[here] = np.array(list(weights))[np.searchsorted(bounds / bounds[-1], points[here], side="right")]
     return chosen
