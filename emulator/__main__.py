@@ -49,8 +49,6 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(parsed: argparse.Namespace) -> int:
     from emulator.core import generate
-    from emulator.core.state import StateError
-
     if parsed.sandbox not in (None, "full", "none"):
         return _fail(f"SELFLOOP_SANDBOX is {parsed.sandbox!r}: full or none")
     # The variable last: after a restore it names the port that clients know.
@@ -70,16 +68,13 @@ def _serve(parsed: argparse.Namespace) -> int:
         return _fail(f"SELFLOOP_PORT is {port!r}, no number")
     if not generate.is_current():
         generate.generate(stubs=generate.has_stubs())
-    from emulator.app import serve
+    from emulator.app import CannotStartError, serve
 
+    _log_to(settings.state / "emulator.log")
     try:
-        settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
-        _log_to(settings.state / "emulator.log")
         serve(settings, lambda address: print(f"ready {address}", flush=True))
-    except StateError as error:
+    except CannotStartError as error:
         return _fail(str(error))
-    except OSError as error:
-        return _fail(f"{settings.host}:{settings.port}: {error.strerror or error}; SELFLOOP_PORT=0 picks a free port")
     return 0
 
 

@@ -33,7 +33,7 @@ from emulator.core.projects import Projects
 from emulator.core.relay import Relay
 from emulator.core.rest import RestApp
 from emulator.core.service import DiscoveryService, GapicService
-from emulator.core.state import Database
+from emulator.core.state import Database, StateError
 from emulator.core.state import Settings as StoredSettings
 from emulator.core.state_directory import StateDirectory
 from emulator.core.tables import Tables
@@ -45,6 +45,10 @@ from emulator.settings import Settings
 logger = logging.getLogger(__name__)
 
 _OPERATOR_TOKEN_SECONDS = 10 * 365 * 24 * 3600.0
+
+
+class CannotStartError(Exception):
+    """The emulator cannot run as it was asked to; the text says why and what to do, in one line."""
 
 
 class Network:
@@ -80,7 +84,7 @@ class Network:
 
 
 class Emulator:
-    """One emulator on one state directory. Raises StateError when it cannot be had."""
+    """One emulator on one state directory. Raises StateError when that cannot be had."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -136,7 +140,13 @@ class Emulator:
             control = Control(self, self.clock, self.journal)
             rest = RestApp(self._tables, self._dispatcher, self.tokens, [control, *self._plain])
             front = Front(rest, self._authority, self._egress, relay, grpc_tls=tls_socket, grpc_plain=plain_socket)
-            front.listen(self.settings.host, self.settings.port)
+            try:
+                front.listen(self.settings.host, self.settings.port)
+            except OSError as error:
+                raise CannotStartError(
+                    f"{self.settings.host}:{self.settings.port} cannot be listened to: {error.strerror}; "
+                    "SELFLOOP_PORT=0 picks a free port"
+                ) from error
             self.network.front = front
             self._directory.announce(
                 {"host": self.settings.host, "port": front.port, "pid": os.getpid(), "started": self._started},
@@ -233,8 +243,11 @@ class Emulator:
 
 
 def serve(settings: Settings, ready: Callable[[str], None]) -> None:
-    """Run an emulator until it is told to stop. Raises StateError, OSError for a busy port."""
-    emulator = Emulator(settings)
+    """Run an emulator until it is told to stop. Raises CannotStartError."""
+    try:
+        emulator = Emulator(settings)
+    except StateError as error:
+        raise CannotStartError(str(error)) from error
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(emulator.run(ready))
 

@@ -201,8 +201,11 @@ class ServerAnswer:
 class ModelServerHandle(Protocol):
     """One life of a model server; a crash ends it."""
 
-    def wait_until_ready(self, timeout_seconds: float) -> None:
-        """Block until the health route answers 200. Raises google.api_core errors with the server's last output."""
+    def wait_until_ready(self, timeout_seconds: float, is_cancelled: Callable[[], bool] = lambda: False) -> None:
+        """Block until the health route answers 200.
+
+        Raises FailedPrecondition with the server's last output, Cancelled once that is asked for.
+        """
         ...
 
     def request(self, route: str, body: bytes, content_type: str, timeout_seconds: float) -> ServerAnswer:

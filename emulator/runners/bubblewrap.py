@@ -56,9 +56,7 @@ def why_unavailable() -> str | None:
     return f"bubblewrap is not permitted here: {done.stderr.strip() or f'exit status {done.returncode}'}"
 
 
-def arguments(
-    scratch: Path, hostname: str, readonly: Mapping[str, Path], writable: Mapping[str, Path]
-) -> list[str]:
+def arguments(scratch: Path, hostname: str, readonly: Mapping[str, Path], writable: Mapping[str, Path]) -> list[str]:
     """The command that runs what follows it in the sandbox whose scratch folder this is.
 
     readonly, writable: path inside -> path outside. A mount inside another one comes after it.

@@ -48,9 +48,7 @@ class Limits:
     def within(self, folder: Path) -> Limits:
         """These limits, with no more disk than half of what is free where the folder is."""
         free = shutil.disk_usage(folder).free
-        return Limits(
-            min(self.disk_bytes, max(free // 2, 1)), self.memory_bytes, self.open_files, self.processes
-        )
+        return Limits(min(self.disk_bytes, max(free // 2, 1)), self.memory_bytes, self.open_files, self.processes)
 
 
 class Watched(Protocol):

@@ -104,9 +104,7 @@ class Sandboxes:
         self.watch.close()
         self._starter.shutdown()
 
-    def spawn(
-        self, command: Sequence[str], descriptors: Sequence[int], folder: Path
-    ) -> subprocess.Popen[bytes]:
+    def spawn(self, command: Sequence[str], descriptors: Sequence[int], folder: Path) -> subprocess.Popen[bytes]:
         return self._starter.submit(
             subprocess.Popen,
             command,
@@ -148,9 +146,7 @@ class Sandbox:
         self._closed = False
         self._root = bubblewrap.write_skeleton(scratch, description.hostname)
         if description.environment is not None:
-            environments.write_overlay(
-                self.outside("/opt/python"), self.seen("/opt/python"), description.environment
-            )
+            environments.write_overlay(self.outside("/opt/python"), self.seen("/opt/python"), description.environment)
 
     def seen(self, path: str) -> str:
         """The path by which a program finds what is at this absolute path in the sandbox."""

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from google.api_core.exceptions import DeadlineExceeded, FailedPrecondition, ServiceUnavailable
+from google.api_core.exceptions import Cancelled, DeadlineExceeded, FailedPrecondition, ServiceUnavailable
 
 from emulator.core.ids import new_id
 from emulator.core.interfaces import (
@@ -142,13 +142,19 @@ class RunningServer:
         self._thread = threading.Thread(target=self._run, name=server.name, daemon=True)
         self._thread.start()
 
-    def wait_until_ready(self, timeout_seconds: float) -> None:
-        """Block until the health route answers 200. Raises FailedPrecondition when it ends or takes longer."""
+    def wait_until_ready(self, timeout_seconds: float, is_cancelled: Callable[[], bool] = lambda: False) -> None:
+        """Block until the health route answers 200.
+
+        Raises FailedPrecondition when it ends or takes longer, Cancelled once that is asked for.
+        """
         deadline = time.monotonic() + timeout_seconds
         while not self._ended.is_set():
             left = deadline - time.monotonic()
             if left <= 0:
-                raise FailedPrecondition(self._never_ready(f"It was not ready after {timeout_seconds:g} seconds."))
+                why = f"It was not ready after {timeout_seconds:g} seconds."
+                raise FailedPrecondition(self._never_ready(why))
+            if is_cancelled():
+                raise Cancelled("The deployment was cancelled.")
             if self._find_socket() and self._is_healthy(min(left, _HEALTH_SECONDS)):
                 return
             self._ended.wait(_POLL_SECONDS)
