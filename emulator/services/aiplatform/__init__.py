@@ -1,0 +1,1 @@
+"""Vertex AI, `{region}-aiplatform.googleapis.com`. README.md says what is faithful."""

@@ -1,0 +1,283 @@
+"""Custom jobs at work: from PENDING to their end, one thread a job.
+
+A job is stored before it starts. One that was not over when the emulator ended is FAILED with that reason.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
+from typing import Any
+
+from selfloop_apis.aiplatform_v1 import CustomJob
+
+from emulator.core.clock import Clock
+from emulator.core.ids import new_id
+from emulator.core.interfaces import (
+    Container,
+    ContainerHandle,
+    ContainerResult,
+    ContainerRunner,
+    ExitReason,
+    LogSink,
+    ObjectStore,
+    PythonPackage,
+)
+from emulator.services.aiplatform import job_failure
+from emulator.services.aiplatform.job_environment import replica_environment
+from emulator.services.aiplatform.job_failure import Code
+from emulator.services.aiplatform.job_logs import JobLog
+from emulator.services.aiplatform.lifecycle import Lifecycle, State
+from emulator.services.aiplatform.names import Location, last_part
+from emulator.services.aiplatform.state import AiplatformState
+from emulator.services.aiplatform.worker_pools import EVALUATORS, Replica, replicas
+
+logger = logging.getLogger(__name__)
+
+#: Jobs that run at a time; the others are PENDING until a place is free.
+MOST_AT_A_TIME = 32
+#: Without a timeout in the spec. Source: the comment of Scheduling.timeout.
+DEFAULT_TIMEOUT_SECONDS = 7 * 24 * 3600
+#: How long `close` waits for what it stopped.
+_CLOSE_SECONDS = 15
+_NOUN = "job"
+
+
+class _Run:
+    """One job at work: its containers, so that it can be cancelled from outside."""
+
+    def __init__(self, job: CustomJob, location: Location, log: JobLog, watcher: Callable[[CustomJob], None]) -> None:
+        self.job = job
+        self.location = location
+        self.log = log
+        self.watcher = watcher
+        self.future: Future[None] | None = None
+        self.cancelled = False
+        """whether a client asked for its end"""
+        self._lock = threading.Lock()
+        self._handles: list[ContainerHandle] = []
+        self._stopped = False
+
+    def add(self, start: Callable[[], ContainerHandle]) -> ContainerHandle | None:
+        """Start a container unless the run was stopped meanwhile."""
+        with self._lock:
+            if self._stopped:
+                return None
+            handle = start()
+            self._handles.append(handle)
+            return handle
+
+    def stop(self) -> None:
+        """End every container, and let none start."""
+        with self._lock:
+            self._stopped = True
+            for handle in self._handles:
+                handle.cancel()
+
+
+class CustomJobs:
+    """Every custom job, running or over."""
+
+    def __init__(
+        self,
+        *,
+        state: AiplatformState,
+        clock: Clock,
+        objects: ObjectStore,
+        runner: ContainerRunner,
+        logs: LogSink,
+    ) -> None:
+        self._lifecycle = Lifecycle(state.custom_jobs, clock)
+        self._objects = objects
+        self._runner = runner
+        self._logs = logs
+        self._runs: dict[str, _Run] = {}
+        self._pool = ThreadPoolExecutor(MOST_AT_A_TIME, thread_name_prefix="custom-job")
+        self._lifecycle.settle(_NOUN)
+
+    def new_name(self, location: Location) -> str:
+        """A name that no job has yet."""
+        return f"{location.parent}/customJobs/{new_id()}"
+
+    def create(
+        self,
+        location: Location,
+        name: str,
+        given: CustomJob,
+        watcher: Callable[[CustomJob], None] = lambda job: None,
+    ) -> CustomJob:
+        """Store a checked job as PENDING and start it.
+
+        watcher: told of every further state; of the final one when everything of the job is over.
+        """
+        job = CustomJob()
+        job.CopyFrom(given)
+        stored = self._lifecycle.begin(job, name)
+        run = _Run(stored, location, JobLog(self._logs, location, last_part(name)), watcher)
+        self._runs[name] = run
+        run.future = self._pool.submit(self._work, run)
+        return stored
+
+    def cancel(self, name: str) -> None:
+        """Ask a job to end; nothing for one that is over. Raises NotFound."""
+        job = self._lifecycle.move(name, State.CANCELLING)
+        run = self._runs.get(name)
+        if job is None or run is None:
+            return
+        run.cancelled = True
+        run.watcher(job)
+        if run.future is not None and run.future.cancel():
+            # It was still waiting for a place: no thread will end it.
+            self._end(run, State.CANCELLED, None)
+        run.stop()
+
+    def unfinished(self) -> list[str]:
+        """Names of the jobs that are not over."""
+        return list(self._runs)
+
+    def close(self) -> None:
+        """Stop what runs; each such job is FAILED from then on."""
+        self._lifecycle.settle(_NOUN)
+        runs = list(self._runs.values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for run in runs:
+            run.stop()
+        wait([run.future for run in runs if run.future is not None], timeout=_CLOSE_SECONDS)
+
+    def _work(self, run: _Run) -> None:
+        try:
+            state, error = self._run(run)
+        except Exception as raised:
+            logger.exception("%s failed inside the emulator", run.job.name)
+            run.stop()
+            state, error = State.FAILED, job_failure.status(Code.INTERNAL, f"Internal error: {raised}")
+        self._end(run, state, error)
+
+    def _end(self, run: _Run, state: State, error: Any) -> None:
+        """Store a job's end. Whoever sees it finds the whole log and every file."""
+        name = run.job.name
+        try:
+            self._objects.publish()
+            if state is State.SUCCEEDED:
+                run.log.tell("Job completed successfully.")
+            elif error is not None:
+                run.log.tell(error.message, severity="ERROR")
+            ended = self._lifecycle.end(name, state, error)
+            if ended is not None:
+                run.watcher(ended)
+        except Exception:
+            logger.exception("the end of %s could not be stored", name)
+        finally:
+            self._runs.pop(name, None)
+
+    def _run(self, run: _Run) -> tuple[State, Any]:
+        """Run a job's containers; gives back the state in which it ends, and its error."""
+        log, members = run.log, replicas(run.job.job_spec)
+        log.tell("Waiting for job to be provisioned.")
+        for image in dict.fromkeys(replica.image for replica in members):
+            problem = self._runner.check_image(image)
+            if problem:
+                return State.FAILED, job_failure.status(Code.FAILED_PRECONDITION, problem)
+        log.tell(
+            "Vertex AI is provisioning job running framework. First time usage might take couple of minutes, "
+            "and subsequent runs can be much faster.",
+            "Vertex AI is setting up this job.",
+            "Waiting for training program to start.",
+            "Job is preparing.",
+        )
+        for left_out in _left_out(run.job):
+            log.tell(left_out, severity="WARNING")
+        running = self._lifecycle.move(run.job.name, State.RUNNING)
+        if running is None:
+            return State.CANCELLED, None
+        run.watcher(running)
+        log.tell("Job is running.")
+        failed = self._run_replicas(run, members)
+        log.tell("Tearing down training program.", "Finished tearing down training program.")
+        if run.cancelled:
+            return State.CANCELLED, None
+        if any(result.reason is ExitReason.CANCELLED for _, result in failed):
+            # Nobody asked for it: the emulator is about to end.
+            return State.FAILED, job_failure.interrupted(_NOUN)
+        if failed:
+            job_id = last_part(run.job.name)
+            return State.FAILED, job_failure.failure(failed, run.location, job_id, _timeout_seconds(run.job))
+        return State.SUCCEEDED, None
+
+    def _run_replicas(self, run: _Run, members: Sequence[Replica]) -> list[tuple[str, ContainerResult]]:
+        """Run all to the end of the primary one, or of the first that fails.
+
+        Gives back the names and ends of those that failed by themselves, or of the primary one if it was stopped.
+        """
+        failed: list[tuple[str, ContainerResult]] = []
+        primary_is_over = threading.Event()
+
+        def watch(replica: Replica, handle: ContainerHandle) -> None:
+            result = handle.wait()
+            is_primary = replica is members[0]
+            counts = not result.succeeded and replica.pool != EVALUATORS and not primary_is_over.is_set()
+            if result.reason is ExitReason.CANCELLED:
+                counts = is_primary and not failed
+            if counts:
+                failed.append((replica.name, result))
+            if is_primary:
+                primary_is_over.set()
+            if is_primary or failed:
+                run.stop()
+
+        primary: ContainerHandle | None = None
+        others: list[threading.Thread] = []
+        for replica in members:
+            container = self._container(run, replica, members)
+            handle = run.add(partial(self._runner.start, container, run.log.output(replica)))
+            if handle is None:
+                break
+            if replica is members[0]:
+                primary = handle
+            else:
+                others.append(threading.Thread(target=watch, args=(replica, handle), name=container.name, daemon=True))
+                others[-1].start()
+        if primary is not None:
+            watch(members[0], primary)
+        for thread in others:
+            thread.join()
+        return failed
+
+    def _container(self, run: _Run, replica: Replica, members: Sequence[Replica]) -> Container:
+        spec = run.job.job_spec
+        is_package = replica.spec.HasField("python_package_spec")
+        package = replica.spec.python_package_spec
+        task = package if is_package else replica.spec.container_spec
+        number = run.location.project_number
+        return Container(
+            name=f"customJobs/{last_part(run.job.name)}/{replica.name}",
+            project=run.location.project_id,
+            service_account=spec.service_account or f"service-{number}@gcp-sa-aiplatform-cc.iam.gserviceaccount.com",
+            image=replica.image,
+            command=() if is_package else tuple(replica.spec.container_spec.command),
+            args=tuple(task.args),
+            package=PythonPackage(tuple(package.package_uris), package.python_module) if is_package else None,
+            env=replica_environment(run.job, run.location, replica, members),
+            timeout_seconds=_timeout_seconds(run.job),
+        )
+
+
+def _timeout_seconds(job: CustomJob) -> float:
+    given = job.job_spec.scheduling.timeout
+    return given.seconds + given.nanos / 1e9 or DEFAULT_TIMEOUT_SECONDS
+
+
+def _left_out(job: CustomJob) -> list[str]:
+    """What the job asks for and this machine does not give, in a sentence each."""
+    told = []
+    pools = job.job_spec.worker_pool_specs
+    if any(pool.machine_spec.accelerator_count for pool in pools):
+        told.append("The emulator attaches no accelerators: the job runs on this machine's CPUs.")
+    if any(pool.nfs_mounts or pool.lustre_mounts for pool in pools):
+        told.append("The emulator mounts no NFS or Lustre file systems.")
+    if job.job_spec.tensorboard:
+        told.append("The emulator does not upload TensorBoard logs: they stay in AIP_TENSORBOARD_LOG_DIR.")
+    return told
