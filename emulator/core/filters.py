@@ -18,6 +18,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from selfloop_apis import protobuf
 
+from emulator.core.service import snake_case
+
 Predicate = Callable[[Any], bool]
 M = TypeVar("M", bound=Message)
 
@@ -49,13 +51,11 @@ def compile(  # noqa: A001  # as in re.compile
     """Whether a message passes the filter. An empty filter lets everything pass.
 
     fields: dotted snake_case paths that may be filtered by; a map or message allows what is below it.
-    computed: names that are no fields, such as `model` for the last part of a Model's name, and their text.
+    computed: snake_case names that are no fields, such as `model` for the last part of a Model's name, and their text.
     canonical: makes the stored form of a resource name that a client wrote with its project's id.
     Raises InvalidArgument for bad syntax, a field outside the list, an operator or value that does not fit.
     """
-    return _Parser(
-        text, _Compiler(text, descriptor_of(message_type), fields, computed or {}, canonical)
-    ).parse()
+    return _Parser(text, _Compiler(text, descriptor_of(message_type), fields, computed or {}, canonical)).parse()
 
 
 def wildcard(pattern: str) -> re.Pattern[str]:
@@ -195,8 +195,8 @@ class _Compiler:
         return InvalidArgument(f'Invalid filter "{self._text[:200]}": {why}.')
 
     def restriction(self, path: list[str], comparator: str, value: str) -> Predicate:
-        if len(path) == 1 and path[0] in self._computed:
-            read = self._computed[path[0]]
+        read = self._computed.get(snake_case(path[0])) if len(path) == 1 else None
+        if read is not None:
             return self._text_test(path[0], comparator, value, lambda message: iter((read(message),)))
         steps, keys = self._resolve(path)
         field = steps[-1]
@@ -246,9 +246,7 @@ class _Compiler:
                 raise self.error(f"{name} is a number") from None
         raise self.error(f"{name} cannot be compared")
 
-    def _text_test(
-        self, name: str, comparator: str, value: str, values: Callable[[Any], Iterator[Any]]
-    ) -> Predicate:
+    def _text_test(self, name: str, comparator: str, value: str, values: Callable[[Any], Iterator[Any]]) -> Predicate:
         if comparator == ":":
             pattern = wildcard(value)
             return lambda message: any(pattern.fullmatch(item) for item in values(message))
@@ -257,9 +255,7 @@ class _Compiler:
     def _name_form(self, value: str) -> str:
         return self._canonical(value) if value.startswith("projects/") else value
 
-    def _equality(
-        self, name: str, comparator: str, wanted: Any, values: Callable[[Any], Iterator[Any]]
-    ) -> Predicate:
+    def _equality(self, name: str, comparator: str, wanted: Any, values: Callable[[Any], Iterator[Any]]) -> Predicate:
         if comparator in ("=", ":"):
             return lambda message: wanted in values(message)
         if comparator == "!=":

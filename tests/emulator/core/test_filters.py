@@ -123,8 +123,10 @@ def test_compile_counts_any_element_of_a_list() -> None:
 
 
 def test_compile_offers_computed_fields() -> None:
-    test = filters.compile("model=7", aiplatform_v1.Model, (), {"model": lambda m: m.name.rpartition("/")[2]})
-    assert test(aiplatform_v1.Model(name="projects/1/locations/l/models/7"))
+    computed = {"model_id": lambda m: m.name.rpartition("/")[2]}
+    for text in ("model_id=7", "modelId:7*"):
+        assert filters.compile(text, aiplatform_v1.Model, (), computed)(aiplatform_v1.Model(name="models/7"))
+    test = filters.compile("model_id=7", aiplatform_v1.Model, (), computed)
     assert not test(aiplatform_v1.Model(name="projects/1/locations/l/models/77"))
 
 
