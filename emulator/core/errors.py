@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 from google.api_core import exceptions
@@ -41,6 +41,26 @@ def as_api_error(error: BaseException, where: str) -> exceptions.GoogleAPICallEr
         return error
     logger.error("%s failed", where, exc_info=error)
     return exceptions.InternalServerError(f"{where} failed inside the emulator: {type(error).__name__}: {error}")
+
+
+class Answer(NamedTuple):
+    """What the caller of an HTTP method gets in place of an error's JSON: another server's own words."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+def answered(error: exceptions.GoogleAPICallError, answer: Answer) -> exceptions.GoogleAPICallError:
+    """The same error, which REST passes on as this answer; gRPC has its code and message."""
+    vars(error)["http_answer"] = answer
+    return error
+
+
+def own_answer(error: exceptions.GoogleAPICallError) -> Answer | None:
+    """The answer that an error was given, if any."""
+    answer: Answer | None = vars(error).get("http_answer")
+    return answer
 
 
 def code_name(error: exceptions.GoogleAPICallError) -> str:

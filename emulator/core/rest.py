@@ -187,6 +187,10 @@ class RestApp:
         await exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _answer_error(self, error: GoogleAPICallError, exchange: _Exchange, legacy: bool) -> None:
+        own = errors.own_answer(error)
+        if own is not None:
+            await _send(exchange, own.status, {"content-type": own.content_type}, own.body)
+            return
         status = errors.http_status(error)
         headers = dict(_JSON)
         if status == 401:

@@ -18,9 +18,9 @@ from emulator.core.messages import stamp
 from emulator.core.operations import Operations
 from emulator.core.projects import Projects
 from emulator.core.service import Context, GapicService
-from emulator.core.state import Collection, Database
 from emulator.services.aiplatform import model_resources as resources
 from emulator.services.aiplatform.model_versions import ModelVersions
+from emulator.services.aiplatform.state import AiplatformState
 from emulator.services.aiplatform.validation import FoundErrors
 
 Model = aiplatform_v1.Model
@@ -38,7 +38,7 @@ class ModelService(GapicService):
     def __init__(
         self,
         *,
-        database: Database,
+        state: AiplatformState,
         clock: Clock,
         projects: Projects,
         operations: Operations,
@@ -48,7 +48,7 @@ class ModelService(GapicService):
         self._projects = projects
         self._operations = operations
         self._versions = versions
-        self._evaluations: Collection[ModelEvaluation] = Collection(database, ModelEvaluation)
+        self._evaluations = state.model_evaluations
 
     def upload_model(self, request: aiplatform_v1.UploadModelRequest, context: Context) -> Message:
         """Register a model version; its files are checked and copied inside the operation."""
@@ -58,9 +58,9 @@ class ModelService(GapicService):
             model = self._versions.add(upload)
             return aiplatform_v1.UploadModelResponse(model=model.name, model_version_id=model.version_id)
 
-        return self._operations.start(
-            upload.name, aiplatform_v1.UploadModelOperationMetadata(), work, context
-        )
+        metadata = aiplatform_v1.UploadModelOperationMetadata()
+        operation: Message = self._operations.start(upload.name, metadata, work, context)
+        return operation
 
     def get_model(self, request: aiplatform_v1.GetModelRequest, context: Context) -> Model:
         return self._versions.get(request.name)
@@ -94,9 +94,7 @@ class ModelService(GapicService):
             filterable=("labels",),
             sortable=("create_time", "update_time"),
         )
-        return aiplatform_v1.ListModelVersionsResponse(
-            models=page.items, next_page_token=page.next_page_token
-        )
+        return aiplatform_v1.ListModelVersionsResponse(models=page.items, next_page_token=page.next_page_token)
 
     def update_model(self, request: aiplatform_v1.UpdateModelRequest, context: Context) -> Model:
         """Change what the versions share, or one version: the name in the request decides.
@@ -141,18 +139,14 @@ class ModelService(GapicService):
             self._versions.change_model(name.model, given.etag, change)
         return self._versions.get(f"{name.model}@{version}" if version else name.model)
 
-    def merge_version_aliases(
-        self, request: aiplatform_v1.MergeVersionAliasesRequest, context: Context
-    ) -> Model:
+    def merge_version_aliases(self, request: aiplatform_v1.MergeVersionAliasesRequest, context: Context) -> Model:
         return self._versions.merge_aliases(request.name, request.version_aliases)
 
     def delete_model(self, request: aiplatform_v1.DeleteModelRequest, context: Context) -> Message:
         """Remove a model with all of its versions, their files and evaluations."""
         return self._deleted(request.name, self._versions.delete(request.name), context)
 
-    def delete_model_version(
-        self, request: aiplatform_v1.DeleteModelVersionRequest, context: Context
-    ) -> Message:
+    def delete_model_version(self, request: aiplatform_v1.DeleteModelVersionRequest, context: Context) -> Message:
         return self._deleted(request.name, [self._versions.delete_version(request.name)], context)
 
     def _deleted(self, name: str, versions: list[str], context: Context) -> Message:
@@ -160,9 +154,10 @@ class ModelService(GapicService):
             for evaluation in self._evaluations.list(version):
                 self._evaluations.delete(evaluation.name)
         location = resources.parse_model_name(name, self._projects).location
-        return self._operations.finished(
+        operation: Message = self._operations.finished(
             location, aiplatform_v1.DeleteOperationMetadata(), protobuf.Empty(), context
         )
+        return operation
 
     # Evaluations
 

@@ -13,3 +13,5 @@ class AiplatformState:
     def __init__(self, database: Database) -> None:
         self.custom_jobs = Collection(database, aiplatform_v1.CustomJob)
         self.training_pipelines = Collection(database, aiplatform_v1.TrainingPipeline)
+        self.endpoints = Collection(database, aiplatform_v1.Endpoint)
+        self.model_evaluations = Collection(database, aiplatform_v1.ModelEvaluation)
