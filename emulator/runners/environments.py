@@ -195,7 +195,12 @@ def find_python(minor: str) -> Path | None:
         if not os.access(candidate, os.X_OK):
             continue
         # A version manager's stand-in is found here too, and says which program it would run, or fails.
-        question = [candidate, "-I", "-c", "import sys; print(getattr(sys, '_base_executable', sys.executable))"]
+        question = [
+            os.fspath(candidate),
+            "-I",
+            "-c",
+            "import sys; print(getattr(sys, '_base_executable', sys.executable))",
+        ]
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             answer = subprocess.run(question, capture_output=True, text=True, timeout=20, check=False)
             if answer.returncode == 0 and answer.stdout.strip():

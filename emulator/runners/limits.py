@@ -22,6 +22,7 @@ GIB = 1 << 30
 #: From SIGTERM to SIGKILL.
 GRACE_SECONDS = 10.0
 TICK_SECONDS = 0.2
+TIMEOUT_MESSAGE = "It ran longer than its timeout."
 #: Looking at memory and disk takes at most this share of one core.
 LOOKING_SHARE = 0.02
 
@@ -120,7 +121,7 @@ class Watch:
                 if one.kill_at is not None and started >= one.kill_at:
                     one.kill()
                 elif one.deadline is not None and started >= one.deadline and one.kill_at is None:
-                    one.stop(ExitReason.TIMED_OUT, "It ran longer than its timeout.")
+                    one.stop(ExitReason.TIMED_OUT, TIMEOUT_MESSAGE)
             if started >= next_use:
                 self._look_at_use(watched)
                 took = time.monotonic() - started

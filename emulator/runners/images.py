@@ -1,0 +1,127 @@
+"""Which environment stands in for a prebuilt image: images.toml, read and asked."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+_TABLE = Path(__file__).with_name("images.toml")
+_PREBUILT = re.compile(
+    r"(?:(?:us|europe|asia)-docker\.pkg\.dev/vertex-ai|(?:(?:us|eu|asia)\.)?gcr\.io/cloud-aiplatform)"
+    r"/(training|prediction)/([^:@/]+)(?:[:@].*)?"
+)
+
+
+class NoEnvironment(Exception):
+    """Nothing stands in for an image; the sentence says why and what could be done."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How an environment is made."""
+
+    name: str
+    python: str
+    """minor version to make it with, such as `3.11`"""
+    requirements: tuple[str, ...]
+    image_python: str
+    image_requirements: tuple[str, ...]
+
+    @property
+    def is_exact(self) -> bool:
+        return self.python == self.image_python and self.requirements == self.image_requirements
+
+    def description(self) -> str:
+        """Its Python and libraries, with the image's version beside each that differs."""
+        wanted = _versions(self.image_requirements, self.image_python) | {"Python": self.image_python}
+        found = {"Python": self.python} | _versions(self.requirements, self.python)
+        return ", ".join(
+            f"{name} {version}" + (f" (the image has {wanted[name]})" if wanted.get(name, version) != version else "")
+            for name, version in found.items()
+        )
+
+
+def environment_name(image: str) -> str:
+    """The environment of a prebuilt image's URI. Raises NoEnvironment."""
+    match = _PREBUILT.fullmatch(image)
+    if match is None:
+        raise NoEnvironment(
+            f"{image} is not a prebuilt image of Vertex AI. Only Docker could run it, and this emulator runs "
+            "containers as processes in the environments of prebuilt images."
+        )
+    name = f"{match[1]}/{match[2]}"
+    for environment, entry in _table()["environments"].items():
+        if name in entry["images"]:
+            return str(environment)
+    known = sorted(
+        image.partition("/")[2]
+        for entry in _table()["environments"].values()
+        for image in entry["images"]
+        if image.startswith(match[1])
+    )
+    raise NoEnvironment(
+        f"No environment stands in for the prebuilt image {image} yet. There is one for {', '.join(known)}; "
+        "more can be described in emulator/runners/images.toml."
+    )
+
+
+def default_environment() -> str:
+    return str(_table()["default"])
+
+
+def recipe(environment: str, own_python: str, has_python: Callable[[str], bool], *, exact: bool) -> Recipe:
+    """How to make an environment on this machine. Raises NoEnvironment.
+
+    The image's library versions come first, its version of Python second: a model is loaded by the library.
+    own_python: the emulator's, always at hand. has_python: whether another one is.
+    exact: nothing but the image's versions will do.
+    """
+    entry = _table()["environments"][environment]
+    wanted, requirements = str(entry["python"]), tuple(entry["requirements"])
+    nearest = {python: tuple(listed) for python, listed in entry.get("nearest", {}).items()}
+    choices = [(own_python, requirements)] if own_python in entry["pythons"] else []
+    choices += [(wanted, requirements)] if has_python(wanted) else []
+    choices += [(own_python, nearest[own_python])] if own_python in nearest else []
+    choices += [(python, listed) for python, listed in nearest.items() if has_python(python)]
+    if exact:
+        choices = [choice for choice in choices if choice == (wanted, requirements)]
+    if not choices:
+        reason = (
+            f"emulator.images is exact, which needs Python {wanted}, and no python{wanted} is installed"
+            if exact
+            else f"none of its versions has wheels for Python {own_python}"
+        )
+        raise NoEnvironment(f"The environment {environment} cannot be made here: {reason}.")
+    python, chosen = choices[0]
+    common = tuple(_table()["common"])
+    return Recipe(environment, python, (*chosen, *common), wanted, (*requirements, *common))
+
+
+def _versions(requirements: tuple[str, ...], python: str) -> dict[str, str]:
+    """Library -> pinned version, of the requirements that apply to a Python."""
+    versions = {}
+    for line in requirements:
+        pin, _, marker = line.partition(";")
+        name, pinned, version = pin.strip().partition("==")
+        if pinned and _applies(marker.strip(), python):
+            versions[name] = version
+    return versions
+
+
+def _applies(marker: str, python: str) -> bool:
+    """Whether `python_version < '3.11'` or `>=` holds; the table has no other markers."""
+    match = re.fullmatch(r"python_version (<|>=) '3\.(\d+)'", marker)
+    if match is None:
+        return not marker
+    minor = int(python.partition(".")[2])
+    return minor < int(match[2]) if match[1] == "<" else minor >= int(match[2])
+
+
+@cache
+def _table() -> dict[str, Any]:
+    return tomllib.loads(_TABLE.read_text())
