@@ -46,3 +46,8 @@ class Settings:
     def models(self) -> Path:
         """The service's own copies of uploaded models' artifacts."""
         return self.state / "models"
+
+    @property
+    def servers(self) -> Path:
+        """Sockets of model servers, one folder a server."""
+        return self.state / "servers"

@@ -18,7 +18,6 @@ import time
 import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from google.api_core.exceptions import Cancelled, DeadlineExceeded, FailedPrecondition, ServiceUnavailable
 
@@ -31,8 +30,9 @@ from emulator.core.interfaces import (
     SandboxCaller,
     ServerAnswer,
 )
-from emulator.runners.environments import Environment
+from emulator.runners.environments import Environments
 from emulator.runners.http_client import AnswerTooLarge, HttpClient
+from emulator.runners.images import NoEnvironment
 from emulator.runners.output import Tail
 from emulator.runners.sandbox import Description, Sandboxes, StartFailed
 from emulator.runners.sandbox_process import SandboxProcess
@@ -51,22 +51,12 @@ _HEALTH_SECONDS = 10.0
 _GRACE_SECONDS = 3.0
 
 
-class Images(Protocol):
-    """Which environment stands in for an image."""
-
-    def prepare(self, image: str, output: Output) -> Environment:
-        """Make the environment if it is not there yet. Raises StartFailed with the reason."""
-        ...
-
-    def check_image(self, image: str) -> str | None: ...
-
-
 class ModelServers:
     """Starts model servers. folder: for their sockets, one private folder a server."""
 
-    def __init__(self, sandboxes: Sandboxes, images: Images, folder: Path) -> None:
+    def __init__(self, sandboxes: Sandboxes, environments: Environments, folder: Path) -> None:
         self._sandboxes = sandboxes
-        self._images = images
+        self._environments = environments
         self._folder = folder
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -74,7 +64,7 @@ class ModelServers:
         """None when the image can be served from, else the sentence that says why not."""
         if "/prediction/sklearn-cpu." not in image:
             return f"The image {image} cannot be served: only prebuilt scikit-learn prediction images can."
-        return self._images.check_image(image)
+        return self._environments.check(image)
 
     def start(self, server: ModelServer, output: Output) -> RunningServer:
         """Begin and return at once; preparing the environment is part of the run."""
@@ -88,7 +78,9 @@ class ModelServers:
         if reason is not None:
             return ContainerResult(1, ExitReason.START_FAILED, reason)
         try:
-            environment = self._images.prepare(server.image, output)
+            environment = self._environments.of_image(
+                server.image, lambda line: output([OutputLine(line, is_error=False)])
+            )
             sandbox = self._sandboxes.open(
                 Description(
                     name=server.name,
@@ -98,7 +90,7 @@ class ModelServers:
                     readonly={_PROGRAM_SEEN: _PROGRAM} | ({_MODEL_SEEN: server.artifacts} if server.artifacts else {}),
                 )
             )
-        except StartFailed as error:
+        except (StartFailed, NoEnvironment) as error:
             return ContainerResult(1, ExitReason.START_FAILED, str(error))
         try:
             model = sandbox.seen(_MODEL_SEEN)

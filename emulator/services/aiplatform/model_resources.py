@@ -96,9 +96,7 @@ def parse_alias_changes(changes: Iterable[str]) -> tuple[list[str], set[str]]:
         else:
             added.append(change)
     if DEFAULT_ALIAS in removed:
-        raise InvalidArgument(
-            "The alias `default` cannot be removed; assign it to another version and it moves there."
-        )
+        raise InvalidArgument("The alias `default` cannot be removed; assign it to another version and it moves there.")
     return added, removed
 
 
@@ -127,9 +125,7 @@ def check_artifacts(image: str, directory: str, uris: Iterable[str]) -> None:
     choices = artifact_choices(image)
     if choices and len(names.intersection(choices)) != 1:
         wanted = ",  ".join(f"[{name}]" for name in choices)
-        raise FailedPrecondition(
-            f"Model directory {directory} is expected to contain exactly one of: {wanted}."
-        )
+        raise FailedPrecondition(f"Model directory {directory} is expected to contain exactly one of: {wanted}.")
     if not names:
         raise FailedPrecondition(f"Model directory {directory} is empty or does not exist.")
 
@@ -162,9 +158,7 @@ def complete_version(version: aiplatform_v1.Model, name: str, version_id: int, n
     if version.container_spec.image_uri:
         # Without a container there is nothing to deploy or to score with.
         kinds = aiplatform_v1.Model.DeploymentResourcesType
-        version.supported_deployment_resources_types.extend(
-            [kinds.DEDICATED_RESOURCES, kinds.SHARED_RESOURCES]
-        )
+        version.supported_deployment_resources_types.extend([kinds.DEDICATED_RESOURCES, kinds.SHARED_RESOURCES])
         version.supported_input_storage_formats.extend(
             ["jsonl", "bigquery", "csv", "tf-record", "tf-record-gzip", "file-list"]
         )

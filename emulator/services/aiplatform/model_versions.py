@@ -132,9 +132,7 @@ class ModelVersions:
                 )
             else:
                 version_id = int(self._row(upload.name)["last_version"]) + 1
-                connection.execute(
-                    "UPDATE models SET last_version = ? WHERE name = ?", (version_id, upload.name)
-                )
+                connection.execute("UPDATE models SET last_version = ? WHERE name = ?", (version_id, upload.name))
                 self._touch_model(upload.name)
             aliases = list(dict.fromkeys(version.version_aliases))
             version.ClearField("version_aliases")
@@ -184,9 +182,7 @@ class ModelVersions:
             "WHERE location = ? ORDER BY sequence DESC",
             (names.location_of(self._projects, parent).parent,),
         )
-        return [
-            resources.join(Model.FromString(row["shared"]), Model.FromString(row["version"])) for row in rows
-        ]
+        return [resources.join(Model.FromString(row["shared"]), Model.FromString(row["version"])) for row in rows]
 
     def versions(self, name: str) -> list[Model]:
         """Every version of a model, newest first, each by its own name `models/M@V`. Raises NotFound."""
@@ -211,9 +207,7 @@ class ModelVersions:
             change(shared)
             stamp(shared.update_time, self._clock.now())
             shared.etag = new_etag()
-            connection.execute(
-                "UPDATE models SET message = ? WHERE name = ?", (shared.SerializeToString(), model)
-            )
+            connection.execute("UPDATE models SET message = ? WHERE name = ?", (shared.SerializeToString(), model))
 
     def change_version(self, model: str, version: str, etag: str, change: Callable[[Model], None]) -> None:
         """Apply a change to one version, by id or alias. Raises NotFound, Aborted."""
@@ -381,9 +375,7 @@ class ModelVersions:
                 self._store_version(model, version)
         if resources.DEFAULT_ALIAS in aliases:
             with self._database.transaction() as connection:
-                connection.execute(
-                    "UPDATE models SET default_version = ? WHERE name = ?", (version_id, model)
-                )
+                connection.execute("UPDATE models SET default_version = ? WHERE name = ?", (version_id, model))
 
     def _touch_model(self, model: str) -> None:
         self.change_model(model, "", lambda shared: None)
