@@ -10,6 +10,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import parse_qs
 
@@ -18,6 +19,7 @@ from emulator.core.service import Caller
 
 #: The largest body that is read for a plain service: a form with a signed token in it is a few KiB.
 LARGEST_BODY_BYTES = 1 << 20
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class HttpResponse:
     body: bytes = b""
 
     @classmethod
-    def json(cls, document: Any, status: int = 200, **headers: str) -> HttpResponse:
+    def json(cls, document: Any, status: int = 200, headers: Mapping[str, str] = _NO_HEADERS) -> HttpResponse:
         return cls(
             status,
             {"Content-Type": "application/json; charset=utf-8", **headers},

@@ -107,6 +107,11 @@ class Tokens:
         claims = self.verify_assertion(token)
         return Caller(str(claims.get("sub") or claims.get("iss") or ""))
 
+    def seconds_left(self, token: str) -> int:
+        """How long an access token or a JWT is good for, on the machine's clock. Raises Unauthenticated."""
+        claims = self._verify_opaque(token) if token.startswith(_ACCESS) else self.verify_assertion(token)
+        return max(0, int(float(claims["exp"]) - time.time()))
+
     def verify_assertion(self, jwt: str) -> dict[str, Any]:
         """The claims of a JWT that this installation's key signed. Raises Unauthenticated."""
         claims = self._verify_jwt(jwt)
