@@ -2,6 +2,7 @@
 
 from emulator.core.service import DiscoveryService
 from emulator.services.storage.buckets import Buckets, ServiceAccount
+from emulator.services.storage.managed_folders import ManagedFolders
 from emulator.services.storage.objects import Objects
 from emulator.services.storage.store import ObjectFiles
 
@@ -10,4 +11,4 @@ __all__ = ["ObjectFiles", "services"]
 
 def services(store: ObjectFiles) -> list[DiscoveryService]:
     """The resources of the JSON API that are emulated."""
-    return [Buckets(store), Objects(store), ServiceAccount(store)]
+    return [Buckets(store), Objects(store), ManagedFolders(store), ServiceAccount(store)]

@@ -109,16 +109,26 @@ class ObjectFiles:
 
         Raises NotFound, and ServiceUnavailable while a job is rewriting the file in place.
         """
-        for _ in range(_ATTEMPTS):
-            row = self.find(bucket, name, generation)
-            opened = self.files.open(bucket, name, row.apart)
-            if opened is None:
-                continue
-            descriptor, status = opened
-            if row.apart or Signature.of(status) == row.signature:
-                return row, descriptor
-            os.close(descriptor)
-        raise ServiceUnavailable(f"gs://{bucket}/{name} is being written by a job.")
+        opened = self._open_current(bucket, name, generation)
+        if opened is None:
+            # No upload gets in between now, so that only a job's file can differ from its row.
+            with self.database.transaction():
+                opened = self._open_current(bucket, name, generation)
+        if opened is None:
+            raise ServiceUnavailable(f"gs://{bucket}/{name} is being written by a job.")
+        return opened
+
+    def _open_current(self, bucket: str, name: str, generation: int | None) -> tuple[StoredObject, int] | None:
+        """None when the file is not the one of the row."""
+        row = self.find(bucket, name, generation)
+        opened = self.files.open(bucket, name, row.apart)
+        if opened is None:
+            return None
+        descriptor, status = opened
+        if row.apart or Signature.of(status) == row.signature:
+            return row, descriptor
+        os.close(descriptor)
+        return None
 
     def md5(self, stored: StoredObject) -> StoredObject:
         """The object with its MD5, computed and kept the first time; a composed object has none."""
