@@ -25,6 +25,7 @@ from emulator.core.egress import Egress
 from emulator.core.environment import sandbox_variables, shell_variables
 from emulator.core.front import Front
 from emulator.core.grpc_server import GrpcServer
+from emulator.core.iam_policies import IamPolicies
 from emulator.core.interfaces import SandboxCaller
 from emulator.core.journal import Journal
 from emulator.core.operations import Operations
@@ -38,8 +39,14 @@ from emulator.core.state import Settings as StoredSettings
 from emulator.core.state_directory import StateDirectory
 from emulator.core.tables import Tables
 from emulator.core.tokens import Tokens
+from emulator.runners.process import ProcessRunner
+from emulator.runners.sandbox import StartFailed
+from emulator.runners.serving import ModelServers
+from emulator.services import cloudresourcemanager, iamcredentials, metadata_server, mixins, oauth2, serviceusage
 from emulator.services import logging as logging_api
 from emulator.services import storage as storage_api
+from emulator.services.aiplatform.serving import Serving
+from emulator.services.aiplatform.training import Training
 from emulator.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -121,7 +128,33 @@ class Emulator:
         self.objects = storage_api.ObjectFiles(
             database=self.database, clock=self.clock, projects=self.projects, folder=self.settings.objects
         )
-        return [logging_api.LoggingService(logs, self.projects, self.clock), *storage_api.services(self.objects)], []
+        self._runner = ProcessRunner(self.settings, self.objects, self.network)
+        self._serving = Serving(
+            database=self.database,
+            clock=self.clock,
+            projects=self.projects,
+            operations=self.operations,
+            objects=self.objects,
+            servers=ModelServers(self._runner.sandboxes, self._runner.environments, self.settings.servers),
+            logs=logs,
+            models=self.settings.models,
+        )
+        self._training = Training(
+            database=self.database,
+            clock=self.clock,
+            projects=self.projects,
+            operations=self.operations,
+            objects=self.objects,
+            runner=self._runner,
+            logs=logs,
+            models=self._serving.versions,
+        )
+        return [
+            logging_api.LoggingService(logs, self.projects, self.clock),
+            *storage_api.services(self.objects),
+            *self._serving.services,
+            *self._training.services,
+        ], []
 
     async def run(self, ready: Callable[[str], None]) -> None:
         """Serve until a signal or a restore ends it. ready: called with the address once it answers."""
@@ -169,10 +202,14 @@ class Emulator:
 
     def _resume(self) -> None:
         """Take up what an earlier process left, once sandboxes can be started."""
+        self._serving.resume()
 
     def close(self) -> None:
         """End what runs and store what is in memory."""
         self.operations.close()
+        self._training.close()
+        self._serving.close()
+        self._runner.close()
         self.journal.close()
         self.database.close()
 
@@ -233,7 +270,7 @@ class Emulator:
 
     def _busy(self) -> Sequence[str]:
         """Names of what runs and would be torn by a copy of the state."""
-        return self.operations.unfinished()
+        return [*self.operations.unfinished(), *self._training.unfinished()]
 
     def _refuse_while_busy(self, what: str) -> None:
         busy = self._busy()
@@ -246,7 +283,7 @@ def serve(settings: Settings, ready: Callable[[str], None]) -> None:
     """Run an emulator until it is told to stop. Raises CannotStartError."""
     try:
         emulator = Emulator(settings)
-    except StateError as error:
+    except (StateError, StartFailed) as error:
         raise CannotStartError(str(error)) from error
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(emulator.run(ready))
