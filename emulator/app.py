@@ -149,12 +149,28 @@ class Emulator:
             logs=logs,
             models=self._serving.versions,
         )
+        policies = IamPolicies(self.database)
+        usage = serviceusage.UsageState(self.database)
         return [
             logging_api.LoggingService(logs, self.projects, self.clock),
             *storage_api.services(self.objects),
             *self._serving.services,
             *self._training.services,
-        ], []
+            mixins.OperationsService(self.operations, self.projects),
+            mixins.LocationsService(self.projects),
+            mixins.IamPolicyService(policies, self.projects),
+            cloudresourcemanager.ProjectsService(self.projects, policies),
+            cloudresourcemanager.ProjectsV1(self.projects, policies),
+            serviceusage.Services(usage, self.projects),
+            serviceusage.UsageOperations(usage),
+            iamcredentials.ServiceAccounts(self.tokens),
+        ], [
+            oauth2.TokenEndpoint(self.tokens),
+            oauth2.TokenFacts(self.tokens),
+            metadata_server.MetadataServer(
+                self.tokens, self.projects, self.settings.project, self.settings.location
+            ),
+        ]
 
     async def run(self, ready: Callable[[str], None]) -> None:
         """Serve until a signal or a restore ends it. ready: called with the address once it answers."""
