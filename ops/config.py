@@ -6,6 +6,7 @@ the task; below it, functions take the typed model.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from ops.yaml_file import Document, KeyPath, Position, dotted, read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "config"
+SCHEMA = CONFIG / "schema.json"
 
 World = Literal["emulator", "google"]
 
@@ -206,6 +208,10 @@ class Config(Settings):
         """The endpoint of that key, or the only one."""
         return _one(self.endpoints, key, "endpoint")
 
+    def dataset(self, key: str | None) -> tuple[str, Dataset]:
+        """The data set of that key, or the only one."""
+        return _one(self.datasets, key, "data set")
+
     def model_name(self, key: str) -> str:
         """Resource name; the key is the id."""
         return f"{self.parent}/models/{key}"
@@ -267,6 +273,33 @@ def json_schema() -> dict[str, Any]:
         "title": "selfloop configuration",
         **schema,
     }
+
+
+def write_schema() -> Path:
+    """Write the schema where editors find it; gives back the file."""
+    SCHEMA.write_text(_schema_text(), "utf-8")
+    return SCHEMA
+
+
+def schema_is_current() -> bool:
+    """Whether the file says what the models say."""
+    return SCHEMA.exists() and SCHEMA.read_text("utf-8") == _schema_text()
+
+
+def shown(config: Config, output: str) -> str:
+    """The configuration with everything filled in, as `yaml` or `json`."""
+    values = config.model_dump(mode="json")
+    if output == "json":
+        return json.dumps(values, indent=2) + "\n"
+    from ruamel.yaml import YAML
+
+    buffer = io.StringIO()
+    YAML(typ="safe", pure=True).dump(values, buffer)
+    return buffer.getvalue()
+
+
+def _schema_text() -> str:
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 OVERRIDES: tuple[tuple[str, tuple[str, ...], type], ...] = (

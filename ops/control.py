@@ -22,6 +22,8 @@ class Control:
     host: str
     port: int
     pid: int
+    started: float
+    """when this process took up its state; another value after a restart on the same address"""
 
     @property
     def address(self) -> str:
@@ -79,7 +81,13 @@ def find_control(state: Path) -> Control | None:
     """The emulator whose address stands in a state directory; None when none was left there."""
     try:
         address = json.loads((state / "address.json").read_text("utf-8"))
-        control = Control(state, str(address.get("host", "127.0.0.1")), int(address["port"]), int(address["pid"]))
+        control = Control(
+            state=state,
+            host=str(address.get("host", "127.0.0.1")),
+            port=int(address["port"]),
+            pid=int(address["pid"]),
+            started=float(address.get("started", 0)),
+        )
     except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
         return None
     except PermissionError:

@@ -16,6 +16,7 @@ from ops.progress import Report
 
 GENERATE_SECONDS = 3600
 UPLOAD_SECONDS = 3600
+HEAD_BYTES = 256 * 1024
 
 
 def find(config: Config, clients: Clients, key: str) -> str | None:
@@ -70,41 +71,44 @@ def upload(config: Config, clients: Clients, key: str, file: Path, report: Repor
 
 
 @contextmanager
+def head(config: Config, clients: Clients, key: str) -> Iterator[Path]:
+    """The first lines of the data set's object as a local file, for as long as the block runs."""
+    dataset = config.datasets[key]
+    blob = clients.storage.bucket(config.bucket_name(dataset.bucket)).blob(dataset.object)
+    beginning: bytes = blob.download_as_bytes(start=0, end=HEAD_BYTES - 1, timeout=TIMEOUT_SECONDS)
+    if len(beginning) == HEAD_BYTES:
+        beginning = beginning[: beginning.rfind(b"\n") + 1]
+    with tempfile.TemporaryDirectory(prefix="selfloop-data-") as folder:
+        file = Path(folder) / Path(dataset.object).name
+        file.write_bytes(beginning)
+        yield file
+
+
+@contextmanager
 def generated(dataset: Dataset, rows: int | None = None, random_seed: int | None = None) -> Iterator[Path]:
     """The data set's generator's output as a file, for as long as the block runs."""
     if dataset.generator is None:
         raise OpsError("this data set names no generator; give a file with --data PATH")
     with tempfile.TemporaryDirectory(prefix="selfloop-data-") as folder:
         file = Path(folder) / Path(dataset.object).name
-        with start_generator(dataset, file, rows, random_seed) as process:
-            finish_generator(process)
+        _generate(dataset, file, rows, random_seed)
         yield file
 
 
-def start_generator(
-    dataset: Dataset, file: Path, rows: int | None = None, random_seed: int | None = None
-) -> subprocess.Popen[str]:
-    """The generator as a process that writes a file."""
-    return subprocess.Popen(
-        [
-            sys.executable, "-m", str(dataset.generator), "--out", str(file),
-            "--rows", str(dataset.rows if rows is None else rows),
-            "--seed", str(dataset.seed if random_seed is None else random_seed),
-        ],
-        cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def _generate(dataset: Dataset, file: Path, rows: int | None, random_seed: int | None) -> None:
+    """Run the generator.
 
-
-def finish_generator(process: subprocess.Popen[str]) -> None:
-    """Wait for the generator's end.
-
-    Raises OpsError with its last line when it failed.
+    Raises OpsError with its last line when it fails.
     """
+    command = [
+        sys.executable, "-m", str(dataset.generator), "--out", str(file),
+        "--rows", str(dataset.rows if rows is None else rows),
+        "--seed", str(dataset.seed if random_seed is None else random_seed),
+    ]  # fmt: skip
     try:
-        _, errors = process.communicate(timeout=GENERATE_SECONDS)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=GENERATE_SECONDS)
     except subprocess.TimeoutExpired:
-        process.kill()
         raise OpsError(f"the generator did not end within {GENERATE_SECONDS} s; ask for fewer rows") from None
-    if process.returncode:
-        lines = errors.strip().splitlines()
-        raise OpsError(f"the generator failed: {lines[-1] if lines else f'exit code {process.returncode}'}")
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        raise OpsError(f"the generator failed: {lines[-1] if lines else f'exit code {done.returncode}'}")

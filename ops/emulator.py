@@ -6,6 +6,7 @@ directory and its control API. Nothing of its code is imported.
 
 from __future__ import annotations
 
+import collections
 import os
 import shlex
 import signal
@@ -25,6 +26,8 @@ START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 POLL_SECONDS = 0.02
 LOG = "emulator.log"
+STARTUP_LOG = "startup.log"
+"""what the server prints besides its log: why it could not start"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Starting:
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                raise OpsError(f"the emulator did not start: {_last_line(log_path(self.state))}")
+                raise OpsError(f"the emulator did not start: {_last_line(self.state / STARTUP_LOG)}")
             control = find_control(self.state)
             if control is not None and control.pid == self.process.pid and control.answers():
                 return control
@@ -69,7 +72,7 @@ def start(config: Config) -> Starting:
     state = config.emulator_state
     try:
         state.mkdir(parents=True, exist_ok=True)
-        log = open(log_path(state), "ab")  # noqa: SIM115 -- the child's until it ends
+        log = open(state / STARTUP_LOG, "wb")  # noqa: SIM115 -- the child's until it ends
     except OSError as error:
         raise OpsError(
             f"the state directory {state} cannot be written ({error.strerror}); set SELFLOOP_STATE to another folder"
@@ -117,6 +120,17 @@ def stop(config: Config) -> Control | None:
     )
 
 
+def restarted(before: Control) -> Control:
+    """The emulator after it began anew by itself, as it does for a reset and a restore."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        control = find_control(before.state)
+        if control is not None and control.started != before.started and control.answers():
+            return control
+        time.sleep(POLL_SECONDS)
+    raise OpsError(f"the emulator did not come back within {START_SECONDS:.0f} s; look at {log_path(before.state)}")
+
+
 def running_line(control: Control) -> str:
     return f"an emulator runs on {control.state}: {control.address} (pid {control.pid})"
 
@@ -144,21 +158,49 @@ def execute(config: Config, arguments: Sequence[str], *, isolated: bool) -> int:
     """
     if not arguments:
         raise OpsError("no command was given; write it after two dashes: inv emulator.exec -- gcloud ai models list")
-    if isolated:
-        running_control(config.emulator_state)
-        arguments = [
-            sys.executable, "-m", "emulator", "exec", "--state", str(config.emulator_state), "--isolated",
-            "--", *arguments,
-        ]  # fmt: skip
     environment = {**os.environ, **variables(config)}
     if isolated:
-        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+        port = str(running_control(config.emulator_state).port)
+        # The server's code is found by PYTHONPATH; the command gets back what it would have had.
+        given = os.environ.get("PYTHONPATH")
+        own = ["env", "-u", "PYTHONPATH"] if given is None else ["env", f"PYTHONPATH={given}"]
+        arguments = [sys.executable, "-m", "emulator", "isolated", "--port", port, "--", *own, *arguments]
+        environment["PYTHONPATH"] = str(ROOT)
     try:
         return subprocess.run(list(arguments), env=environment, check=False).returncode
     except FileNotFoundError:
         raise OpsError(f"{arguments[0]} is not installed or not on PATH") from None
     except PermissionError:
         raise OpsError(f"{arguments[0]} cannot be run: it is not executable") from None
+
+
+def show_log(config: Config, lines: int, *, follow: bool) -> None:
+    """Print the last lines of the server's log, and go on as it grows when asked to."""
+    log = log_path(config.emulator_state)
+    if not log.exists():
+        raise OpsError(f"{log} does not exist; no emulator has run there")
+    if follow:
+        subprocess.run(["tail", "-n", str(lines), "-F", str(log)], check=False)
+        return
+    with log.open(encoding="utf-8", errors="replace") as file:
+        for line in collections.deque(file, maxlen=lines):
+            print(line, end="")
+
+
+def coverage_text(levels: Mapping[str, Mapping[str, str]], *, by_method: bool) -> str:
+    """One line a service with the number of methods at each level, or one line a method."""
+    if by_method:
+        return "\n".join(
+            f"{level:8} {service}.{method}" for service, methods in levels.items() for method, level in methods.items()
+        )
+    lines = []
+    for service, methods in levels.items():
+        counts = collections.Counter(methods.values())
+        told = ", ".join(
+            f"{counts[level]} {level}" for level in ("checked", "behaves", "shape", "absent") if counts[level]
+        )
+        lines.append(f"{service}: {told}")
+    return "\n".join(lines)
 
 
 def log_path(state: Path) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
@@ -14,8 +13,11 @@ if TYPE_CHECKING:
     from google.cloud.aiplatform_v1 import ModelEvaluation
 
 METRICS_FILE = "metrics.json"
-SECTION = "evaluation"
-"""key in the file that holds `metrics_schema_uri` and `metrics` as Vertex AI wants them"""
+SCHEMAS = {
+    kind: f"gs://google-cloud-aiplatform/schema/modelevaluation/{kind}_1.0.0.yaml"
+    for kind in ("classification_metrics", "regression_metrics", "forecasting_metrics")
+}
+"""key in that file -> the published schema that the metrics under it follow"""
 SHOWN = ("auRoc", "auPrc", "logLoss")
 
 
@@ -34,11 +36,11 @@ def import_from_artifacts(clients: Clients, versioned_name: str) -> ModelEvaluat
 
     model = clients.models.get_model(name=versioned_name, timeout=TIMEOUT_SECONDS)
     uri = f"{model.artifact_uri.rstrip('/')}/{METRICS_FILE}"
-    section = _evaluation_section(read_object(clients, uri), uri)
+    schema_uri, measured = _measured(read_object(clients, uri), uri)
     evaluation = {
         "display_name": f"training of version {model.version_id}",
-        "metrics_schema_uri": section["metrics_schema_uri"],
-        "metrics": json_format.ParseDict(section["metrics"], struct_pb2.Value()),
+        "metrics_schema_uri": schema_uri,
+        "metrics": json_format.ParseDict(measured, struct_pb2.Value()),
     }
     request = {"parent": versioned_name, "model_evaluation": evaluation}
     return clients.models.import_model_evaluation(request, timeout=TIMEOUT_SECONDS)
@@ -74,11 +76,13 @@ def read_object(clients: Clients, uri: str) -> bytes:
         raise ResourceNotFound(f"{uri} does not exist; the training did not leave it there") from None
 
 
-def _evaluation_section(payload: bytes, uri: str) -> Mapping[str, Any]:
+def _measured(payload: bytes, uri: str) -> tuple[str, dict[str, Any]]:
+    """URI of the schema, and the metrics that follow it."""
     try:
-        section = json.loads(payload)[SECTION]
-        if isinstance(section["metrics"], dict) and isinstance(section["metrics_schema_uri"], str):
-            return cast(Mapping[str, Any], section)
-    except (ValueError, KeyError, TypeError):
-        pass
-    raise OpsError(f"{uri} holds no `{SECTION}` with `metrics` and `metrics_schema_uri`; mend the training code")
+        document = json.loads(payload)
+    except ValueError:
+        document = None
+    for kind, schema_uri in SCHEMAS.items() if isinstance(document, dict) else ():
+        if isinstance(document.get(kind), dict):
+            return schema_uri, document[kind]
+    raise OpsError(f"{uri} holds none of {', '.join(SCHEMAS)}; mend the training code")

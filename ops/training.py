@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ops import data, evaluations, labels, packages
 from ops.clients import TIMEOUT_SECONDS, Clients
-from ops.config import Config, Model, Training
+from ops.config import ROOT, Config, Model, Training
 from ops.errors import INTERRUPTED, OpsError
 from ops.job_logs import JobLog
 from ops.progress import Report
@@ -72,6 +77,42 @@ def train(
     with report.step("evaluation") as step:
         step.outcome = evaluations.summary(evaluations.import_from_artifacts(clients, trained.versioned_name))
     return trained
+
+
+def train_here(config: Config, key: str | None, data_file: str | None, report: Report) -> Path:
+    """Train on this machine, as a job would: the same module and arguments; gives back the folder of the model.
+
+    Raises OpsError when the training fails; its own output goes to standard error.
+    """
+    key, model = config.model(key)
+    folder = config.emulator_state.parent / "training" / key
+    dataset = config.datasets[model.training.dataset]
+    with contextlib.ExitStack() as stack:
+        file = Path(data_file) if data_file else stack.enter_context(data.generated(dataset))
+        step = stack.enter_context(report.step(f"training of {key} on this machine"))
+        step.outcome = str(folder)
+        command = [
+            sys.executable, "-m", model.training.python_module,
+            "--data", str(file.absolute()), *model.training.args, "--model-dir", str(folder),
+        ]  # fmt: skip
+        done = subprocess.run(
+            command, cwd=ROOT, env={**os.environ, **model.training.env}, stdout=sys.stderr, check=False,
+            timeout=model.training.timeout_seconds,
+        )  # fmt: skip
+        if done.returncode:
+            raise OpsError(f"{model.training.python_module} ended with exit code {done.returncode}")
+    return folder
+
+
+def described(config: Config, key: str) -> str:
+    """What a training would do, in words."""
+    training = config.models[key].training
+    package = packages.package_of(training.python_module)
+    return (
+        f"train {key}: {training.python_module} ({package.file_name} {package.digest}) in {training.image_uri} on "
+        f"{training.replica_count} x {training.machine_type}, data {config.dataset_uri(training.dataset)}, "
+        f"at most {training.timeout_seconds} s"
+    )
 
 
 def submit(config: Config, clients: Clients, key: str, report: Report) -> TrainingPipeline:

@@ -21,7 +21,7 @@ MARKER = "SELFLOOP_UPSTREAM_PROXY"
 
 _PROXIES = ("https_proxy", "HTTPS_PROXY", "grpc_proxy")
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-_DIRECT_HOSTS = (
+DIRECT_HOSTS = (
     "STORAGE_EMULATOR_HOST",
     "BIGQUERY_EMULATOR_HOST",
     "PUBSUB_EMULATOR_HOST",
@@ -40,7 +40,7 @@ def connect(config: Config, *, emulated: bool = False, environ: MutableMapping[s
     world = world_of(config, emulated=emulated)
     if world == "emulator":
         environ.update(emulator.variables(config))
-        for name in _DIRECT_HOSTS:
+        for name in DIRECT_HOSTS:
             environ.pop(name, None)  # they would lead around the variables just set
         return world
     leading = emulator_variables(environ)
@@ -59,7 +59,7 @@ def world_of(config: Config, *, emulated: bool = False) -> World:
 
 def emulator_variables(environ: Mapping[str, str]) -> list[str]:
     """Names of set variables that lead a client to some emulator."""
-    found = [name for name in _DIRECT_HOSTS if environ.get(name)]
+    found = [name for name in DIRECT_HOSTS if environ.get(name)]
     if MARKER in environ:
         found = [name for name in _PROXIES if urlsplit(environ.get(name, "")).hostname in _LOOPBACK] + found
     return found

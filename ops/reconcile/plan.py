@@ -71,14 +71,6 @@ class Plan:
     def __bool__(self) -> bool:
         return bool(self.changes)
 
-    def only(self, kinds: Iterable[Kind], names: Iterable[str] | None = None) -> Plan:
-        """The part that concerns some kinds, and of those some names."""
-        wanted_kinds, wanted_names = set(kinds), None if names is None else set(names)
-        changes = (
-            c for c in self.changes if c.kind in wanted_kinds and (wanted_names is None or c.name in wanted_names)
-        )
-        return Plan(tuple(changes), self.outputs)
-
     def summary(self) -> str:
         """`2 to create, 1 to update`, or `no changes`."""
         counts = {action: sum(change.action is action for change in self.changes) for action in Action}
