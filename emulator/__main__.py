@@ -111,6 +111,9 @@ def _setup(parsed: argparse.Namespace) -> int:
     if not generate.is_current() or (parsed.stubs and not generate.has_stubs()):
         print("reading the APIs out of Google's packages", file=sys.stderr)
         generate.generate(stubs=parsed.stubs)
+    from emulator.runners import environments
+
+    environments.prepare_defaults(lambda sentence: print(sentence, file=sys.stderr))
     return 0
 
 

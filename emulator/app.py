@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -178,47 +179,51 @@ class Emulator:
         self._stopping = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stopping.set)
-        relay = Relay()
-        with self._directory.sockets() as sockets:
-            tls_socket, plain_socket = str(sockets / "grpc-tls"), str(sockets / "grpc")
-            grpc_server = GrpcServer(
-                self._tables, self._dispatcher, self.tokens, credentials=self._authority.grpc_credentials(),
-                tls_socket=tls_socket, plain_socket=plain_socket,
-            )  # fmt: skip
-            grpc_server.start()
-            control = Control(self, self.clock, self.journal)
-            rest = RestApp(self._tables, self._dispatcher, self.tokens, [control, *self._plain])
-            front = Front(rest, self._authority, self._egress, relay, grpc_tls=tls_socket, grpc_plain=plain_socket)
-            try:
-                front.listen(self.settings.host, self.settings.port)
-            except OSError as error:
-                raise CannotStartError(
-                    f"{self.settings.host}:{self.settings.port} cannot be listened to: {error.strerror}; "
-                    "SELFLOOP_PORT=0 picks a free port"
-                ) from error
-            self.network.front = front
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(loop.run_in_executor, None, self.close)
+            front = self._open_front(stack, loop)
             self._directory.announce(
                 {"host": self.settings.host, "port": front.port, "pid": os.getpid(), "started": self._started},
                 self.tokens.mint_access_token(self.tokens.email, lifetime_seconds=_OPERATOR_TOKEN_SECONDS),
             )
-            self._resume()
+            stack.callback(self._directory.withdraw)
+            self._serving.resume()
             ready(f"http://{self.settings.host}:{front.port}")
-            try:
-                await self._stopping.wait()
-            finally:
-                self._directory.withdraw()
-                await front.close()
-                await loop.run_in_executor(None, grpc_server.stop)
-                await loop.run_in_executor(None, self.close)
-                rest.close()
-                relay.close()
+            await self._stopping.wait()
         if self._restore is not None:
             self._directory.replace_content(*self._restore)
             self._begin_again(front.port)
 
-    def _resume(self) -> None:
-        """Take up what an earlier process left, once sandboxes can be started."""
-        self._serving.resume()
+    def _open_front(self, stack: contextlib.AsyncExitStack, loop: asyncio.AbstractEventLoop) -> Front:
+        """Listen, for gRPC behind the front and for everything else in it. Raises CannotStartError."""
+        sockets = stack.enter_context(self._directory.sockets())
+        tls_socket, plain_socket = str(sockets / "grpc-tls"), str(sockets / "grpc")
+        relay = Relay()
+        stack.callback(relay.close)
+        grpc_server = GrpcServer(
+            self._tables,
+            self._dispatcher,
+            self.tokens,
+            credentials=self._authority.grpc_credentials(),
+            tls_socket=tls_socket,
+            plain_socket=plain_socket,
+        )
+        grpc_server.start()
+        stack.push_async_callback(loop.run_in_executor, None, grpc_server.stop)
+        control = Control(self, self.clock, self.journal)
+        rest = RestApp(self._tables, self._dispatcher, self.tokens, [control, *self._plain])
+        stack.callback(rest.close)
+        front = Front(rest, self._authority, self._egress, relay, grpc_tls=tls_socket, grpc_plain=plain_socket)
+        stack.push_async_callback(front.close)
+        try:
+            front.listen(self.settings.host, self.settings.port)
+        except OSError as error:
+            raise CannotStartError(
+                f"{self.settings.host}:{self.settings.port} cannot be listened to: {error.strerror}; "
+                "SELFLOOP_PORT=0 picks a free port"
+            ) from error
+        self.network.front = front
+        return front
 
     def close(self) -> None:
         """End what runs and store what is in memory."""
@@ -246,6 +251,8 @@ class Emulator:
             "location": self.settings.location,
             "state": str(self.settings.state),
             "egress": list(self.settings.egress),
+            "sandbox": self._runner.sandboxes.level,
+            "sandbox_reason": self._runner.sandboxes.level_reason,
         }
 
     def environment(self) -> dict[str, str]:
