@@ -35,6 +35,7 @@ from emulator.services.aiplatform.validation import FoundErrors
 
 Endpoint = aiplatform_v1.Endpoint
 DeployedModel = aiplatform_v1.DeployedModel
+DeploymentStage = aiplatform_v1.DeploymentStage
 
 _UPDATABLE = frozenset(
     {"display_name", "description", "labels", "traffic_split", "predict_request_response_logging_config"}
@@ -177,20 +178,20 @@ class EndpointService(GapicService):
 
         def work(running: Running) -> aiplatform_v1.DeployModelResponse:
             stages = _Stages(running)
-            stages.enter(aiplatform_v1.PREPARING_MODEL)
+            stages.enter(DeploymentStage.PREPARING_MODEL)
             try:
-                stages.enter(aiplatform_v1.STARTING_MODEL_SERVER)
+                stages.enter(DeploymentStage.STARTING_MODEL_SERVER)
                 self._deployments.start(endpoint, deployed, model, running.cancelled.is_set)
-                stages.enter(aiplatform_v1.FINISHING_UP)
+                stages.enter(DeploymentStage.FINISHING_UP)
                 self._add(name, deployed, request.traffic_split)
             except GoogleAPICallError:
-                stages.enter(aiplatform_v1.FAILED_TO_DEPLOY)
+                stages.enter(DeploymentStage.FAILED_TO_DEPLOY)
                 self._deployments.stop(name, deployed.id)
                 raise
-            stages.enter(aiplatform_v1.SUCCESSFULLY_DEPLOYED)
+            stages.enter(DeploymentStage.SUCCESSFULLY_DEPLOYED)
             return aiplatform_v1.DeployModelResponse(deployed_model=deployed)
 
-        metadata = aiplatform_v1.DeployModelOperationMetadata(deployment_stage=aiplatform_v1.STARTING_DEPLOYMENT)
+        metadata = aiplatform_v1.DeployModelOperationMetadata(deployment_stage=DeploymentStage.STARTING_DEPLOYMENT)
         return self._start_alone(name, metadata, work, context)
 
     def _add(self, name: str, deployed: DeployedModel, asked: Mapping[str, int]) -> None:
@@ -301,7 +302,7 @@ class _Stages:
     def __init__(self, running: Running) -> None:
         self._running = running
 
-    def enter(self, stage: aiplatform_v1.DeploymentStage.ValueType) -> None:
+    def enter(self, stage: DeploymentStage.ValueType) -> None:
         self._running.report(aiplatform_v1.DeployModelOperationMetadata(deployment_stage=stage))
 
 
