@@ -24,10 +24,7 @@ _AT_ONCE_BYTES = 64 * 1024
 
 
 def media_response(stored: StoredObject, descriptor: int, headers: Mapping[str, str]) -> JsonResponse:
-    """The answer to a request for an object's bytes; takes over the descriptor.
-
-    Raises RequestRangeNotSatisfiable.
-    """
+    """The answer to a request for an object's bytes; takes over the descriptor."""
     try:
         fields = json.loads(stored.fields)
         answer = _headers(stored, fields)
@@ -38,7 +35,12 @@ def media_response(stored: StoredObject, descriptor: int, headers: Mapping[str, 
             return JsonResponse(body, 200, answer)
         if "contentEncoding" in fields:
             answer["content-encoding"] = fields["contentEncoding"]
-        span = _range(headers.get("range", ""), stored.size)
+        try:
+            span = _range(headers.get("range", ""), stored.size)
+        except RequestRangeNotSatisfiable as error:
+            # Clients that read in chunks learn from the header that an object is empty.
+            refused = {"content-type": "text/html; charset=UTF-8", "content-range": f"bytes */{stored.size}"}
+            return JsonResponse(error.message.encode(), 416, refused)
         first, last = span or (0, stored.size - 1)
         if span:
             answer["content-range"] = f"bytes {first}-{last}/{stored.size}"

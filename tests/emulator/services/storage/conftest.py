@@ -51,7 +51,9 @@ def store(open_store: Callable[[], ObjectFiles]) -> ObjectFiles:
 @pytest.fixture
 def client(emulator: Emulator, project: str) -> Iterator[storage.Client]:
     """google-cloud-storage as a user makes it."""
-    with storage.Client(project=project) as client:
+    from google.oauth2.credentials import Credentials
+
+    with storage.Client(project=project, credentials=Credentials(emulator.token)) as client:
         yield client
 
 
