@@ -99,9 +99,10 @@ def plan(c: Context, env: str = "local", output: str = "text", emulated: bool = 
         from ops.reconcile.targeted import plan_of
         from ops.session import open_session
 
+        chosen = _format(output)
         session = open_session(env, emulated=emulated)
         changes = plan_of(session.config, session.clients)
-        print(changes.rendered(_format(output)))
+        print(changes.rendered(chosen))
         if changes:
             raise Exit(code=CHANGES)
 
@@ -250,8 +251,9 @@ def model_list(c: Context, env: str = "local", output: str = "text", emulated: b
         from ops.registry import list_models
         from ops.session import open_session
 
+        chosen = _format(output, ("text", "json"))
         session = open_session(env, emulated=emulated)
-        _print_rows(list_models(session.config, session.clients), _format(output, ("text", "json")))
+        _print_rows(list_models(session.config, session.clients), chosen)
 
 
 @task(help={**COMMON, "model": "key under models; not needed when there is one"})

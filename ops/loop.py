@@ -118,10 +118,8 @@ def _check_predictions(config: Config, clients: Clients, model_key: str, endpoin
 
 def require_equal(instances: Sequence[Any], answered: Sequence[Any], expected: Sequence[Any]) -> None:
     """Raises OpsError at the first instance that the endpoint answers otherwise than the model."""
-    if len(answered) != len(expected):
-        raise OpsError(
-            f"the endpoint gave {len(answered)} answers to {len(instances)} instances; it is not to be trusted"
-        )
+    if len(answered) != len(instances):
+        raise OpsError(f"the endpoint gave {len(answered)} answers to {len(instances)} instances; look at its logs")
     for instance, ours, theirs in zip(instances, answered, expected, strict=True):
         if ours != theirs:
             raise OpsError(f"the endpoint answers {ours} to {instance}, the model itself {theirs}; look at its logs")
