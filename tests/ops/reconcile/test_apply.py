@@ -17,7 +17,7 @@ from ops.progress import Report
 from ops.reconcile import apply as applying
 from ops.reconcile.apply import apply_plan, rendered
 from ops.reconcile.plan import Change, make_plan
-from ops.reconcile.resource import Resource
+from ops.reconcile.resource import Kind, Resource
 from ops.training import TrainingInterrupted
 from tests.ops.reconcile.test_plan import bucket, declared_endpoint, declared_model, live_endpoint, live_model
 
@@ -33,8 +33,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[Change]:
         carried_out.append(change)
         return {"default": "8"} if change.kind == "model" else {}
 
-    kinds = {kind: carry_out for kind in applying.APPLY}
-    monkeypatch.setattr(applying, "APPLY", kinds)
+    monkeypatch.setattr(applying, "APPLY", dict.fromkeys(applying.APPLY, carry_out))
     return carried_out
 
 
@@ -43,7 +42,7 @@ def run(config: Config, desired: list[Resource], live: list[Resource], *, prune:
     return apply_plan(make_plan(desired, live), config, Clients(config), report, prune=prune)
 
 
-def failing(monkeypatch: pytest.MonkeyPatch, kind: str, error: BaseException) -> None:
+def failing(monkeypatch: pytest.MonkeyPatch, kind: Kind, error: BaseException) -> None:
     def fail(*_: object) -> dict[str, str]:
         raise error
 
