@@ -12,8 +12,10 @@ import contextlib
 import logging
 import re
 import socket
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from emulator.core import client_hello
@@ -227,14 +229,24 @@ class Front:
         self._relay.join(_detach(client), server)
 
     async def _to_http(self, client: socket.socket, connection: Connection, context: Any) -> None:
-        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-        protocol = HttpToolsProtocol(self._config, self._http_state, {}, self.loop)
+        protocol = _protocol_class()(self._config, self._http_state, {}, self.loop)
+        protocol.client = client
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await self._app(scope, receive, send, connection)
 
         protocol.app = app
+        if hasattr(socket, "TCP_QUICKACK"):
+            # Behind a proxy urllib3 leaves Nagle's algorithm on and sends head and body apart: the body then waits
+            # for the head's acknowledgement, which the kernel would hold back for 40 ms. It has to be asked anew.
+            received = protocol.data_received
+
+            def acknowledge(data: bytes) -> None:
+                received(data)
+                with contextlib.suppress(OSError):
+                    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+            protocol.data_received = acknowledge
         await self.loop.connect_accepted_socket(lambda: protocol, client, ssl=context)
 
     async def _peek(
@@ -272,6 +284,25 @@ class Front:
     @staticmethod
     async def _not_bound(scope: Any, receive: Any, send: Any) -> None:
         raise AssertionError("every connection has an application of its own")
+
+
+@cache
+def _protocol_class() -> Any:
+    """uvicorn's HTTP, with acknowledgements sent at once; made late, because importing uvicorn takes its time."""
+    from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+    class Protocol(HttpToolsProtocol):
+        client: socket.socket
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            # Clients behind a proxy variable send headers and body in two pieces, and hold the second back until
+            # the first is acknowledged: urllib3 leaves Nagle's algorithm on for proxies. Linux would wait 40 ms.
+            if sys.platform == "linux":
+                with contextlib.suppress(OSError):
+                    self.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+    return Protocol
 
 
 def _detach(client: socket.socket) -> socket.socket:
