@@ -230,7 +230,7 @@ class Front:
 
     async def _to_http(self, client: socket.socket, connection: Connection, context: Any) -> None:
         protocol = _protocol_class()(self._config, self._http_state, {}, self.loop)
-        protocol.client = client
+        protocol.accepted = client
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await self._app(scope, receive, send, connection)
@@ -292,7 +292,7 @@ def _protocol_class() -> Any:
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
     class Protocol(HttpToolsProtocol):
-        client: socket.socket
+        accepted: socket.socket
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
@@ -300,7 +300,7 @@ def _protocol_class() -> Any:
             # the first is acknowledged: urllib3 leaves Nagle's algorithm on for proxies. Linux would wait 40 ms.
             if sys.platform == "linux":
                 with contextlib.suppress(OSError):
-                    self.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+                    self.accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     return Protocol
 
