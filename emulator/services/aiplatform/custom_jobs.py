@@ -23,7 +23,6 @@ from emulator.core.interfaces import (
     ContainerRunner,
     ExitReason,
     LogSink,
-    ObjectStore,
     PythonPackage,
 )
 from emulator.services.aiplatform import job_failure
@@ -86,12 +85,10 @@ class CustomJobs:
         *,
         state: AiplatformState,
         clock: Clock,
-        objects: ObjectStore,
         runner: ContainerRunner,
         logs: LogSink,
     ) -> None:
         self._lifecycle = Lifecycle(state.custom_jobs, clock)
-        self._objects = objects
         self._runner = runner
         self._logs = logs
         self._runs: dict[str, _Run] = {}
@@ -157,10 +154,9 @@ class CustomJobs:
         self._end(run, state, error)
 
     def _end(self, run: _Run, state: State, error: Any) -> None:
-        """Store a job's end. Whoever sees it finds the whole log and every file."""
+        """Store a job's end. Whoever sees it finds the whole log."""
         name = run.job.name
         try:
-            self._objects.publish()
             if state is State.SUCCEEDED:
                 run.log.tell("Job completed successfully.")
             elif error is not None:

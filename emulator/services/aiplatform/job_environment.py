@@ -70,19 +70,6 @@ def host_name(job_id: str, replica: Replica) -> str:
     return f"cmle-training-workerpool{replica.pool}-{mark}-{replica.index}"
 
 
-def tf_cluster(job_id: str, replicas: Sequence[Replica]) -> dict[str, list[str]]:
-    """Addresses by TensorFlow's names of the pools; evaluators are no part of a cluster."""
-    cluster: dict[str, list[str]] = {}
-    for each in replicas:
-        if each.pool != EVALUATORS:
-            cluster.setdefault(_TASK_TYPES[each.pool], []).append(_address(job_id, each))
-    return cluster
-
-
-def tf_task(replica: Replica) -> dict[str, Any]:
-    return {"type": _TASK_TYPES[replica.pool], "index": replica.index}
-
-
 def _cluster_spec(spec: CustomJobSpec, job_id: str, replica: Replica, replicas: Sequence[Replica]) -> dict[str, Any]:
     cluster: dict[str, list[str]] = {}
     for each in replicas:
@@ -96,9 +83,14 @@ def _cluster_spec(spec: CustomJobSpec, job_id: str, replica: Replica, replicas: 
 
 
 def _tf_config(spec: CustomJobSpec, job_id: str, replica: Replica, replicas: Sequence[Replica]) -> dict[str, Any]:
+    cluster: dict[str, list[str]] = {}
+    for each in replicas:
+        # Evaluators are no part of a cluster.
+        if each.pool != EVALUATORS:
+            cluster.setdefault(_TASK_TYPES[each.pool], []).append(_address(job_id, each))
     return {
-        "cluster": tf_cluster(job_id, replicas),
-        "task": tf_task(replica),
+        "cluster": cluster,
+        "task": {"type": _TASK_TYPES[replica.pool], "index": replica.index},
         "job": _as_json(spec),
         "environment": "cloud",
     }

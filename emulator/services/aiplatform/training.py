@@ -31,7 +31,7 @@ class Training:
         models: ModelSink,
     ) -> None:
         state = AiplatformState(database)
-        self._jobs = CustomJobs(state=state, clock=clock, objects=objects, runner=runner, logs=logs)
+        self._jobs = CustomJobs(state=state, clock=clock, runner=runner, logs=logs)
         self._runs = TrainingRuns(state=state, clock=clock, objects=objects, jobs=self._jobs, models=models)
         self.services = [
             JobService(state=state, projects=projects, operations=operations, jobs=self._jobs),

@@ -76,7 +76,6 @@ class FakeObjects:
 
     def __init__(self, *uris: str) -> None:
         self.uris = list(uris)
-        self.published = 0
 
     def names(self, prefix: str) -> Iterator[str]:
         if not any(uri.startswith(prefix.split("/")[2], 5) for uri in self.uris):
@@ -84,7 +83,7 @@ class FakeObjects:
         return (uri for uri in self.uris if uri.startswith(prefix))
 
     def publish(self, bucket: str | None = None) -> None:
-        self.published += 1
+        raise AssertionError("runners publish what their containers wrote")
 
     def read(self, uri: str) -> Iterator[bytes]:
         raise NotFound(uri)

@@ -50,7 +50,6 @@ def test_job_runs_and_succeeds_with_its_containers(world: World) -> None:
     assert times == sorted(set(times))
     assert ended.update_time == ended.end_time
     assert not ended.HasField("error")
-    assert world.objects.published == 1
     assert world.training.unfinished() == []
 
 
