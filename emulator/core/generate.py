@@ -8,8 +8,8 @@ tables, JSON APIs, and a module of message classes for each API with the `.pyi` 
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -104,8 +104,14 @@ def digest() -> str:
     """What the tables depend on: the versions read, and the code that reads them."""
     here = Path(__file__).parent
     code = [(here / name).read_bytes() for name in ("generate.py", "gapic.py", "discovery.py")]
-    versions = [f"{name}=={importlib.metadata.version(name)}" for name in SOURCES]
-    return hashlib.sha256(b"\0".join([*code, *map(str.encode, versions)])).hexdigest()[:16]
+    return hashlib.sha256(b"\0".join([*code, *map(str.encode, _versions())])).hexdigest()[:16]
+
+
+def _versions() -> list[str]:
+    """`google_cloud_aiplatform-2.7.0.dist-info` and the like; a listing, because each start pays for it."""
+    prefixes = tuple(f"{name.replace('-', '_')}-" for name in SOURCES)
+    names = os.listdir(package_folder().parent)
+    return sorted(name for name in names if name.endswith(".dist-info") and name.lower().startswith(prefixes))
 
 
 def is_current(folder: Path | None = None) -> bool:
