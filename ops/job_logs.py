@@ -61,8 +61,10 @@ class JobLog:
 
 
 def _lines(entry: LogEntry) -> Iterator[Line]:
+    from google.logging.type.log_severity_pb2 import LogSeverity  # type: ignore[import-untyped]
+
     text = entry.text_payload
     if not text and "message" in (entry.json_payload or {}):
         text = str(entry.json_payload["message"])
     for line in text.splitlines():
-        yield Line(entry.resource.labels.get("task_name", "job"), entry.severity.name, line)
+        yield Line(entry.resource.labels.get("task_name", "job"), LogSeverity.Name(entry.severity), line)

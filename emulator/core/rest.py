@@ -427,10 +427,12 @@ def _file_pieces(body: FileBody) -> Iterator[bytes]:
 
 
 async def _send(exchange: _Exchange, status: int, headers: Mapping[str, str], body: bytes) -> None:
-    if len(body) > 1024 and "gzip" in exchange.headers.get("accept-encoding", "") and _is_json(headers):
+    names = {name.lower() for name in headers}
+    # What comes with a length is an object's own bytes, JSON or not: they are sent as they are stored.
+    compressible = _is_json(headers) and not names & {"content-length", "content-encoding"}
+    if compressible and len(body) > 1024 and "gzip" in exchange.headers.get("accept-encoding", ""):
         body = await asyncio.get_running_loop().run_in_executor(None, gzip.compress, body, 1)
         headers = {**headers, "content-encoding": "gzip"}
-    names = {name.lower() for name in headers}
     if "content-length" not in names and status not in (204, 304):
         headers = {**headers, "content-length": str(len(body))}
     await _send_head(exchange, status, headers)
