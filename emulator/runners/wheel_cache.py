@@ -19,7 +19,7 @@ _KEPT = 50
 
 class WheelCache:
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     @staticmethod
     def key(package: Path, environment: Path) -> str:
@@ -31,21 +31,21 @@ class WheelCache:
     def find(self, key: str) -> Path | None:
         """The wheel's file; its name is the wheel's own."""
         with contextlib.suppress(OSError):
-            for path in (self._folder / key).iterdir():
+            for path in (self.folder / key).iterdir():
                 os.utime(path.parent)
                 return path
         return None
 
     def keep(self, key: str, name: str, content: bytes) -> Path:
         """Put a wheel in, and let the least used ones go."""
-        folder = self._folder / key
-        new = self._folder / f"new-{new_id()}"
+        folder = self.folder / key
+        new = self.folder / f"new-{new_id()}"
         new.mkdir(mode=0o700, parents=True)
         (new / name).write_bytes(content)
         try:
             new.rename(folder)
         except OSError:  # another job was quicker
             shutil.rmtree(new, ignore_errors=True)
-        for old in sorted(self._folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+        for old in sorted(self.folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
             shutil.rmtree(old, ignore_errors=True)
         return folder / name
