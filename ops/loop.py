@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,8 @@ from ops.reconcile.targeted import bring_about
 CHECKED_ROWS = 100
 """predictions that are compared with the model's own answers"""
 SHOWN_ROWS = 5
+FILE_COLUMNS = 160
+"""width of the table where there is no terminal to fit into"""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,9 @@ class Story:
         from rich.table import Table
 
         console = Console(highlight=False)
-        for instance, prediction in list(zip(self.instances, self.predictions, strict=True))[:SHOWN_ROWS]:
+        if not console.is_terminal:
+            console.width = FILE_COLUMNS
+        for instance, prediction in self._telling_rows():
             console.print(f"{instance} -> {prediction}", markup=False)
         table = Table(title=f"Made in {self.seconds:.1f} s", title_justify="left")
         table.add_column("what", no_wrap=True)
@@ -52,6 +58,13 @@ class Story:
         for row in self.made:
             table.add_row(row.what, row.name, row.look)
         console.print(table)
+
+    def _telling_rows(self) -> list[tuple[Any, Any]]:
+        """A few instances with their predictions: one for each answer there is, then the first ones."""
+        rows = list(zip(self.instances, self.predictions, strict=True))
+        firsts = {json.dumps(prediction): at for at, (_, prediction) in reversed(list(enumerate(rows)))}
+        chosen = list(dict.fromkeys([*firsts.values(), *range(len(rows))]))[:SHOWN_ROWS]
+        return [rows[at] for at in sorted(chosen)]
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -87,13 +100,26 @@ def run(config: Config, report: Report, *, data_file: Path | None = None, emulat
             data.upload(config, clients, dataset, data_file, report)
             step.outcome = f"{config.dataset_uri(dataset)} from {data_file}"
     trained = training.train(config, clients, model_key, report)
-    bring_about(config, clients, report, {"endpoint"}, {config.endpoint_name(endpoint_key)})
-    with report.step("predictions") as step:
-        _check_predictions(config, clients, model_key, endpoint_key, story)
-        step.outcome = f"{len(story.predictions)} of {len(story.predictions)} as the model itself answers"
+    with ThreadPoolExecutor(max_workers=1) as background:
+        # The model is asked here while it is deployed there.
+        asked = background.submit(_own_answers, config, clients, model_key, trained.versioned_name)
+        bring_about(config, clients, report, {"endpoint"}, {config.endpoint_name(endpoint_key)})
+        with report.step("predictions") as step:
+            story.instances, expected = asked.result()
+            answered = predict.predict(clients, config.endpoint_name(endpoint_key), story.instances)
+            require_equal(story.instances, answered.values, expected)
+            story.predictions = answered.values
+            step.outcome = f"{len(expected)} of {len(expected)} as the model itself answers"
     story.made += _made(config, clients, model_key, endpoint_key, trained)
     story.seconds = report.seconds
     return story
+
+
+def _own_answers(config: Config, clients: Clients, model_key: str, versioned_name: str) -> tuple[list[Any], list[Any]]:
+    """Instances of real rows, and what the model version answers to them when it is loaded here."""
+    with data.head(config, clients, config.models[model_key].training.dataset) as file:
+        instances = predict.sample_instances(config, model_key, file, CHECKED_ROWS)
+    return instances, predict.answers_of_model(clients, versioned_name, instances)
 
 
 def connect(config: Config, report: Report, story: Story, *, emulated: bool) -> None:
@@ -104,16 +130,6 @@ def connect(config: Config, report: Report, story: Story, *, emulated: bool) -> 
             step.outcome = f"{'started' if started else 'runs'} at {control.address}"
         story.made.append(Made("emulator", control.address, "inv emulator.status"))
     worlds.connect(config, emulated=emulated)
-
-
-def _check_predictions(config: Config, clients: Clients, model_key: str, endpoint_key: str, story: Story) -> None:
-    """Ask the endpoint for real rows and compare with what the model answers when it is loaded here."""
-    dataset = config.models[model_key].training.dataset
-    with data.head(config, clients, dataset) as file:
-        story.instances = predict.sample_instances(config, model_key, file, CHECKED_ROWS)
-    name = config.endpoint_name(endpoint_key)
-    story.predictions = predict.predict(clients, name, story.instances).values
-    require_equal(story.instances, story.predictions, predict.answers_of_artifacts(clients, name, story.instances))
 
 
 def require_equal(instances: Sequence[Any], answered: Sequence[Any], expected: Sequence[Any]) -> None:
@@ -135,13 +151,18 @@ def _made(
     uri = config.dataset_uri(model.training.dataset)
     return [
         Made("data", uri, f"gcloud storage ls -l {uri}"),
-        Made("training job", trained.custom_job, training.look_command(config, trained.custom_job)),
+        Made("training job", _short(trained.custom_job), training.look_command(config, trained.custom_job)),
         Made(
             "model version",
-            trained.versioned_name,
+            _short(trained.versioned_name),
             f"gcloud ai models describe {model_key}@{trained.version_id} {where}",
         ),
         Made("evaluation", evaluations.summary(evaluation) if evaluation else "none", f"inv model.describe{env}"),
-        Made("endpoint", endpoint.name, f"inv endpoint.status{env}"),
-        Made("prediction", endpoint.deployed_models[0].id, f"inv predict{env}"),
+        Made("endpoint", _short(endpoint.name), f"inv endpoint.status{env}"),
+        Made("deployed model", endpoint.deployed_models[0].id, f"inv predict{env}"),
     ]
+
+
+def _short(name: str) -> str:
+    """The last two parts of a resource name: `models/taxi-tips@3`."""
+    return "/".join(name.split("/")[-2:])

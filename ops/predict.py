@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ops import deploy, evaluations
+from ops import evaluations
 from ops.clients import TIMEOUT_SECONDS, Clients
 from ops.config import ROOT, Config
 from ops.errors import OpsError
@@ -37,7 +37,7 @@ def predict(clients: Clients, endpoint_name: str, instances: Sequence[Any]) -> P
     from google.protobuf import json_format, struct_pb2
 
     values = [json_format.ParseDict(instance, struct_pb2.Value()) for instance in instances]
-    response = clients.predictions.predict({"endpoint": endpoint_name, "instances": values}, timeout=TIMEOUT_SECONDS)
+    response = clients.predictions.predict(endpoint=endpoint_name, instances=values, timeout=TIMEOUT_SECONDS)
     message = type(response).pb(response)
     answers = [json_format.MessageToDict(value) for value in message.predictions]
     return Predictions(answers, response.deployed_model_id, response.model_version_id)
@@ -69,18 +69,12 @@ def read_instances(text: str) -> list[Any]:
     return document or _no_instances()
 
 
-def answers_of_artifacts(clients: Clients, endpoint_name: str, instances: Sequence[object]) -> list[Any]:
-    """What the model that has most of the endpoint's traffic answers when it is loaded here, past every service.
+def answers_of_model(clients: Clients, versioned_name: str, instances: Sequence[object]) -> list[Any]:
+    """What a model version answers when it is loaded here, past every service that serves it.
 
     Its file is read from where the registry says that its training wrote it.
     """
-    endpoint = deploy.get_endpoint(clients, endpoint_name)
-    if not endpoint.deployed_models:
-        raise OpsError(f"{endpoint_name} serves no model; deploy one with: inv deploy")
-    split = endpoint.traffic_split
-    deployed = max(endpoint.deployed_models, key=lambda candidate: split.get(candidate.id, 0))
-    versioned = f"{deployed.model.split('@')[0]}@{deployed.model_version_id}"
-    model = clients.models.get_model(name=versioned, timeout=TIMEOUT_SECONDS)
+    model = clients.models.get_model(name=versioned_name, timeout=TIMEOUT_SECONDS)
     with tempfile.TemporaryDirectory(prefix="selfloop-model-") as folder:
         file = Path(folder) / MODEL_FILE
         file.write_bytes(evaluations.read_object(clients, f"{model.artifact_uri.rstrip('/')}/{MODEL_FILE}"))
