@@ -177,11 +177,11 @@ class ResumableUploads:
             )
         if total is not None and (staged.size > total or (span.first is not None and span.last >= total)):
             raise BadRequest(f"Invalid request.  The upload is longer than its total size of {total} bytes.")
+        if span.first is not None:
+            _append(staged, span.first, span.last, headers, body)
         if total is not None and session.total is None:
             with self._database.transaction() as connection:
                 connection.execute("UPDATE storage_uploads SET total = ? WHERE id = ?", (total, session.id))
-        if span.first is not None:
-            _append(staged, span.first, span.last, headers, body)
         return total
 
     def _finish(self, session: _Session, staged: Staged, headers: Mapping[str, str]) -> StoredObject:

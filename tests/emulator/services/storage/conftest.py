@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from google.cloud import storage
+from google.cloud.storage import Bucket, Client
 
 from emulator.core.clock import MovableClock
 from emulator.core.projects import Projects
@@ -49,14 +49,12 @@ def store(open_store: Callable[[], ObjectFiles]) -> ObjectFiles:
 
 
 @pytest.fixture
-def client(emulator: Emulator, project: str) -> Iterator[storage.Client]:
+def client(emulator: Emulator, project: str) -> Iterator[Client]:
     """google-cloud-storage as a user makes it."""
-    from google.oauth2.credentials import Credentials
-
-    with storage.Client(project=project, credentials=Credentials(emulator.token)) as client:
+    with Client(project=project) as client:
         yield client
 
 
 @pytest.fixture
-def bucket(client: storage.Client, project: str) -> storage.Bucket:
+def bucket(client: Client, project: str) -> Bucket:
     return client.create_bucket(f"{project}-bucket")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 from google.api_core.exceptions import BadRequest, Conflict, NotFound, PreconditionFailed
-from google.cloud import storage
+from google.cloud.storage import Bucket, Client
 
 API = "https://storage.googleapis.com/storage/v1"
 
 
-def test_new_bucket_has_the_services_defaults(client: storage.Client, project: str) -> None:
+def test_new_bucket_has_the_services_defaults(client: Client, project: str) -> None:
     bucket = client.create_bucket(f"{project}-new")
     assert (bucket.location, bucket.location_type, bucket.storage_class) == ("US", "multi-region", "STANDARD")
     assert bucket.metageneration == 1
@@ -19,7 +19,7 @@ def test_new_bucket_has_the_services_defaults(client: storage.Client, project: s
     assert bucket.project_number == client.get_bucket(bucket.name).project_number
 
 
-def test_bucket_keeps_what_it_was_made_with(client: storage.Client, project: str) -> None:
+def test_bucket_keeps_what_it_was_made_with(client: Client, project: str) -> None:
     bucket = client.bucket(f"{project}-made")
     bucket.labels = {"team": "ml"}
     bucket.iam_configuration.uniform_bucket_level_access_enabled = True
@@ -33,7 +33,7 @@ def test_bucket_keeps_what_it_was_made_with(client: storage.Client, project: str
     assert made.iam_configuration.uniform_bucket_level_access_locked_time
 
 
-def test_bucket_shows_what_the_real_service_shows(client: storage.Client, bucket: storage.Bucket) -> None:
+def test_bucket_shows_what_the_real_service_shows(client: Client, bucket: Bucket) -> None:
     shown = client._http.get(f"{API}/b/{bucket.name}").json()
     assert shown["id"] == shown["name"] == bucket.name
     assert shown["selfLink"] == f"https://www.googleapis.com/storage/v1/b/{bucket.name}"
@@ -48,27 +48,27 @@ def test_bucket_shows_what_the_real_service_shows(client: storage.Client, bucket
 
 
 @pytest.mark.parametrize("name", ["ab", "Upper", "with space", "goog-x", "1.2.3.4", "x" * 64])
-def test_bucket_with_an_invalid_name_is_refused(client: storage.Client, name: str) -> None:
+def test_bucket_with_an_invalid_name_is_refused(client: Client, name: str) -> None:
     response = client._http.post(f"{API}/b?project={client.project}", json={"name": name})
     assert response.status_code == 400
     assert response.json()["error"]["message"] == f"Invalid bucket name: '{name}'"
 
 
-def test_bucket_name_is_taken_for_everybody(client: storage.Client, bucket: storage.Bucket, project: str) -> None:
+def test_bucket_name_is_taken_for_everybody(client: Client, bucket: Bucket, project: str) -> None:
     with pytest.raises(Conflict, match="Your previous request to create the named bucket succeeded"):
         client.create_bucket(bucket.name)
     with pytest.raises(Conflict, match="The requested bucket name is not available"):
         client.create_bucket(bucket.name, project=f"{project}-b")
 
 
-def test_bucket_without_a_project_or_a_name_is_refused(client: storage.Client) -> None:
+def test_bucket_without_a_project_or_a_name_is_refused(client: Client) -> None:
     response = client._http.post(f"{API}/b", json={"name": "some-bucket"})
     assert response.status_code == 400
     assert response.json()["error"]["errors"][0]["reason"] == "required"
     assert client._http.post(f"{API}/b?project={client.project}", json={}).status_code == 400
 
 
-def test_buckets_are_listed_by_project_in_pages(client: storage.Client, project: str) -> None:
+def test_buckets_are_listed_by_project_in_pages(client: Client, project: str) -> None:
     names = [f"{project}-{letter}" for letter in "cab"]
     for name in names:
         client.create_bucket(name)
@@ -78,7 +78,7 @@ def test_buckets_are_listed_by_project_in_pages(client: storage.Client, project:
     assert [bucket.name for bucket in client.list_buckets(prefix=f"{project}-a")] == [f"{project}-a"]
 
 
-def test_patch_and_update_of_a_bucket(bucket: storage.Bucket) -> None:
+def test_patch_and_update_of_a_bucket(bucket: Bucket) -> None:
     bucket.labels = {"a": "1", "b": "2"}
     bucket.patch()
     assert bucket.metageneration == 2
@@ -99,14 +99,14 @@ def test_patch_and_update_of_a_bucket(bucket: storage.Bucket) -> None:
     assert list(bucket.lifecycle_rules) == []
 
 
-def test_patch_that_changes_nothing_keeps_the_metageneration(client: storage.Client, bucket: storage.Bucket) -> None:
+def test_patch_that_changes_nothing_keeps_the_metageneration(client: Client, bucket: Bucket) -> None:
     before = client._http.get(f"{API}/b/{bucket.name}").json()
     assert client._http.patch(f"{API}/b/{bucket.name}", json={}).json() == before
     changed = client._http.patch(f"{API}/b/{bucket.name}", json={"location": "ASIA", "metageneration": "9"}).json()
     assert changed == before
 
 
-def test_delete_of_a_bucket_with_objects_is_a_conflict(client: storage.Client, bucket: storage.Bucket) -> None:
+def test_delete_of_a_bucket_with_objects_is_a_conflict(client: Client, bucket: Bucket) -> None:
     bucket.blob("x").upload_from_string("x")
     with pytest.raises(Conflict, match="The bucket you tried to delete is not empty"):
         bucket.delete()
@@ -118,7 +118,7 @@ def test_delete_of_a_bucket_with_objects_is_a_conflict(client: storage.Client, b
     assert client.lookup_bucket(bucket.name) is None
 
 
-def test_iam_policy_is_read_changed_and_guarded_by_its_etag(bucket: storage.Bucket) -> None:
+def test_iam_policy_is_read_changed_and_guarded_by_its_etag(bucket: Bucket) -> None:
     policy = bucket.get_iam_policy(requested_policy_version=3)
     assert {binding["role"] for binding in policy.bindings} == {
         "roles/storage.legacyBucketOwner",
@@ -132,14 +132,14 @@ def test_iam_policy_is_read_changed_and_guarded_by_its_etag(bucket: storage.Buck
         bucket.set_iam_policy(policy)
 
 
-def test_permissions_are_those_of_an_owner(bucket: storage.Bucket) -> None:
+def test_permissions_are_those_of_an_owner(bucket: Bucket) -> None:
     asked = ["storage.objects.get", "storage.buckets.delete"]
     assert bucket.test_iam_permissions(asked) == asked
     with pytest.raises(BadRequest):
         bucket.test_iam_permissions(["compute.instances.get"])
 
 
-def test_storage_layout_and_service_account(client: storage.Client, bucket: storage.Bucket) -> None:
+def test_storage_layout_and_service_account(client: Client, bucket: Bucket) -> None:
     layout = client._http.get(f"{API}/b/{bucket.name}/storageLayout").json()
     assert layout["locationType"] == "multi-region"
     assert layout["hierarchicalNamespace"] == {"enabled": False}
@@ -150,7 +150,5 @@ def test_storage_layout_and_service_account(client: storage.Client, bucket: stor
 @pytest.mark.parametrize(
     "body", [{"labels": "x"}, {"versioning": {"enabled": "perhaps"}}, {"lifecycle": {"rule": 5}}, {"labels": {"a": []}}]
 )
-def test_patch_of_a_bucket_with_a_wrong_type_is_a_bad_request(
-    client: storage.Client, bucket: storage.Bucket, body: object
-) -> None:
+def test_patch_of_a_bucket_with_a_wrong_type_is_a_bad_request(client: Client, bucket: Bucket, body: object) -> None:
     assert client._http.patch(f"{API}/b/{bucket.name}", json=body).status_code == 400

@@ -127,7 +127,5 @@ def test_upload_that_was_complete_when_the_process_died_is_finished_by_a_query(
     """
     session = run_until_killed(tmp_path, script).strip()
     store = open_store()
-    assert isinstance(
-        store.uploads.receive(session, {"content-range": "bytes */5"}, [], store.find), StoredObject
-    )
+    assert isinstance(store.uploads.receive(session, {"content-range": "bytes */5"}, [], store.find), StoredObject)
     assert read(store, "x") == b"hello"

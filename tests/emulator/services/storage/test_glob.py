@@ -43,6 +43,8 @@ def test_glob_made_to_backtrack_takes_linear_time() -> None:
     assert time.perf_counter() - began < 2
 
 
-@pytest.mark.parametrize(("pattern", "prefix"), [("data/*.csv", "data/"), ("a[b", "a"), ("plain", "plain"), ("{a}", "")])
+@pytest.mark.parametrize(
+    ("pattern", "prefix"), [("data/*.csv", "data/"), ("a[b", "a"), ("plain", "plain"), ("{a}", "")]
+)
 def test_literal_prefix_ends_at_the_first_special_character(pattern: str, prefix: str) -> None:
     assert literal_prefix(pattern) == prefix

@@ -40,7 +40,7 @@ def test_multipart_is_read_as_every_client_writes_it(boundary: str, end: bytes) 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 @given(
-    data=st.binary(max_size=200) | st.sampled_from([b"", b"\n", b"\r\n", b"\n\n", b"a\r", b"--==B=", b"\n--==B=", b"\r"]),
+    data=st.binary(max_size=200) | st.sampled_from([b"", b"\n", b"\r\n", b"\n\n", b"a\r", b"--==B=", b"\n--==B="]),
     size=st.integers(1, 60),
 )
 def test_multipart_data_comes_out_as_it_went_in(end: bytes, data: bytes, size: int) -> None:
