@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import calls, measure, setup_size
+from benchmarks.__main__ import main
 from benchmarks.emulator_process import started_emulator
 from tests.conftest import wait_until
 
@@ -93,3 +94,8 @@ def test_started_emulator_is_gone_afterwards(tmp_path: Path) -> None:
         members = measure.tree(emulator.process.pid)
         assert emulator.variables()["https_proxy"] == f"http://127.0.0.1:{emulator.port}"
     wait_until(lambda: not any(Path(f"/proc/{member}").exists() for member in members))
+
+
+def test_main_of_an_unknown_benchmark_names_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nothing"]) == 1
+    assert "there is no benchmark nothing; there are: tasks_list, start_and_idle" in capsys.readouterr().err
