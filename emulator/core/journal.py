@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from emulator.core.state import Database
@@ -70,7 +70,7 @@ class Journal:
             connection.executemany(
                 "INSERT INTO journal (time, transport, method, status, milliseconds, caller, sandbox, detail) VALUES "
                 "(:time, :transport, :method, :status, :milliseconds, :caller, :sandbox, :detail)",
-                [asdict(call) for call in calls],
+                [vars(call) for call in calls],
             )
             connection.execute("DELETE FROM journal WHERE sequence <= (SELECT MAX(sequence) FROM journal) - ?", (KEPT,))
 
