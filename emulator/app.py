@@ -23,7 +23,7 @@ from emulator.core.clock import MovableClock
 from emulator.core.control import Control
 from emulator.core.dispatch import Dispatcher
 from emulator.core.egress import Egress
-from emulator.core.environment import sandbox_variables, shell_variables
+from emulator.core.environment import sandbox_variables, shell_variables, write_gsutil_config
 from emulator.core.front import Front
 from emulator.core.grpc_server import GrpcServer
 from emulator.core.iam_policies import IamPolicies
@@ -116,6 +116,8 @@ class Emulator:
         self._authority = CertificateAuthority(settings.state / "ca")
         self._ca_bundle = settings.state / "ca" / "bundle.pem"
         self._authority.write_bundle(self._ca_bundle)
+        self._gsutil_config = settings.state / "gcloud" / "gsutil.boto"
+        write_gsutil_config(self._gsutil_config, self.tokens.key_file)
         self._egress = Egress(settings.egress)
         self.network = Network(self._ca_bundle, self._egress)
 
@@ -264,6 +266,7 @@ class Emulator:
             project=self.settings.project,
             location=self.settings.location,
             cloudsdk_config=self.settings.state / "gcloud",
+            gsutil_config=self._gsutil_config,
         )
 
     def coverage(self) -> dict[str, dict[str, str]]:

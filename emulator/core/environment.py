@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from emulator.core.egress import UPSTREAM_PROXY
+from emulator.core.files import write_public
 
 _CA_VARIABLES = (
     "AWS_CA_BUNDLE", "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO",
@@ -41,10 +42,19 @@ def connection_variables(host: str, port: int, ca_bundle: str) -> dict[str, str]
 
 
 def shell_variables(
-    *, host: str, port: int, ca_bundle: Path, key_file: Path, project: str, location: str, cloudsdk_config: Path
+    *,
+    host: str,
+    port: int,
+    ca_bundle: Path,
+    key_file: Path,
+    project: str,
+    location: str,
+    cloudsdk_config: Path,
+    gsutil_config: Path,
 ) -> dict[str, str]:
     """Everything that `inv emulator.env` exports: connection, identity, project and gcloud's own settings."""
     return connection_variables(host, port, str(ca_bundle)) | {
+        "BOTO_CONFIG": str(gsutil_config),
         "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE": str(key_file),
         "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "1",
         "CLOUDSDK_CONFIG": str(cloudsdk_config),
@@ -61,6 +71,22 @@ def shell_variables(
         "NO_GCE_CHECK": "true",
         UPSTREAM_PROXY: upstream_proxy(os.environ),
     }
+
+
+def write_gsutil_config(path: Path, key_file: Path) -> None:
+    """gsutil's own file of settings: unlike gcloud, it takes no key from a variable.
+
+    Its folder of cached tokens stands beside the file, for tokens are good for one installation only.
+    """
+    write_public(
+        path,
+        f"""[Credentials]
+gs_service_key_file = {key_file}
+[GSUtil]
+state_dir = {path.parent / "gsutil"}
+software_update_check_period = 0
+""".encode(),
+    )
 
 
 def sandbox_variables(*, port: int, ca_bundle: str, package_index: Mapping[str, str]) -> dict[str, str]:
