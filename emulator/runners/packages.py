@@ -16,8 +16,6 @@ from pathlib import Path
 from google.api_core.exceptions import GoogleAPIError
 
 from emulator.core.interfaces import ObjectStore, OutputLine
-from emulator.runners import archives
-from emulator.runners.archives import NotAPackage
 from emulator.runners.sandbox import Sandbox, StartFailed
 from emulator.runners.sandbox_process import Ending
 from emulator.runners.wheel_cache import WheelCache
@@ -69,6 +67,9 @@ class Installer:
 
     def _fetch(self, uri: str, index: int) -> _Package:
         """Download and inspect a package, and lay a wheel built of it earlier beside it."""
+        # Compression takes milliseconds to import, which the emulator's start should not pay.
+        from emulator.runners import archives
+
         name = posixpath.basename(uri)
         self.report(f"Downloading the package: {uri}")
         self.report(f"Running command: gsutil -q cp {uri} {name}")
@@ -88,7 +89,7 @@ class Installer:
             raise StartFailed(
                 f"The package {uri} could not be downloaded: {getattr(error, 'message', error)}"
             ) from None
-        except NotAPackage as error:
+        except archives.NotAPackage as error:
             raise StartFailed(f"{uri} is no Python package: {error}") from None
         except OSError as error:  # a name that is none, such as that of a folder
             raise StartFailed(f"The package {uri} could not be downloaded: {error.strerror}") from None

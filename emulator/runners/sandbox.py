@@ -76,7 +76,6 @@ class Sandboxes:
 
     def __init__(self, settings: Settings, gcs: Path, network: SandboxNetwork) -> None:
         """gcs: the folder that is /gcs inside, `<gcs>/<bucket>/<name>`."""
-        self.level, self.level_reason = choose_level(settings.sandbox)
         self.gcs = gcs
         self.network = network
         self.watch = Watch()
@@ -87,6 +86,19 @@ class Sandboxes:
         self._open: set[Sandbox] = set()
         # To the kernel "dies with its parent" means with the thread that started it, so one thread starts all.
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="sandbox-start")
+        # To try costs tens of milliseconds, which the emulator's own start need not wait for.
+        self._level = self._starter.submit(choose_level, settings.sandbox)
+        if settings.sandbox == "full":
+            self._level.result()
+
+    @property
+    def level(self) -> SandboxLevel:
+        return self._level.result()[0]
+
+    @property
+    def level_reason(self) -> str:
+        """Why the level is `none`; empty for `full`."""
+        return self._level.result()[1]
 
     def open(self, description: Description) -> Sandbox:
         """A new, empty sandbox; `close` it."""
@@ -99,6 +111,8 @@ class Sandboxes:
 
     def close(self) -> None:
         """Kill what runs and remove what is open."""
+        for sandbox in list(self._open):
+            sandbox.kill()
         for sandbox in list(self._open):
             sandbox.close()
         self.watch.close()
@@ -230,11 +244,16 @@ class Sandbox:
             raise StartFailed(refusal)
         return process
 
-    def close(self) -> None:
-        """Kill what runs and remove the files. Idempotent."""
+    def kill(self) -> None:
+        """End what runs, at once, and let nothing more start."""
         self._closed = True
         for process in list(self._processes):
             process.kill()
+
+    def close(self) -> None:
+        """Kill what runs and remove the files. Idempotent."""
+        self.kill()
+        for process in list(self._processes):
             process.ended.wait(GRACE_SECONDS)
         self._sandboxes.forget(self)
         remove_tree(self.scratch)
