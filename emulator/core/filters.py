@@ -58,9 +58,28 @@ def compile(  # noqa: A001  # as in re.compile
     return _Parser(text, _Compiler(text, descriptor_of(message_type), fields, computed or {}, canonical)).parse()
 
 
-def wildcard(pattern: str) -> re.Pattern[str]:
-    """A text with `*` for any characters, to be matched against the whole of a value."""
-    return re.compile(".*".join(re.escape(part) for part in pattern.split("*")), re.DOTALL)
+def wildcard(pattern: str) -> Callable[[str], bool]:
+    """Whether the whole of a text matches a pattern in which `*` stands for any characters, or none.
+
+    No regular expression: many stars would make one slow, and filters come from anyone.
+    """
+    first, *rest = pattern.split("*")
+    if not rest:
+        return lambda text: text == pattern
+    *middle, last = rest
+
+    def matches(text: str) -> bool:
+        if len(text) < len(first) + len(last) or not text.startswith(first) or not text.endswith(last):
+            return False
+        at, end = len(first), len(text) - len(last)
+        for part in middle:
+            at = text.find(part, at, end)
+            if at < 0:
+                return False
+            at += len(part)
+        return True
+
+    return matches
 
 
 class _Parser:
@@ -206,8 +225,8 @@ class _Compiler:
             if keys:
                 field = entry.fields_by_name["value"]
             elif comparator == ":":
-                pattern = wildcard(value)
-                return lambda message: any(pattern.fullmatch(item) for item in _values(message, steps, None))
+                matches = wildcard(value)
+                return lambda message: any(matches(item) for item in _values(message, steps, None))
             else:
                 raise self.error(f"{name} is a map: ask with `:` for a key, or for {name}.key")
         key = keys[0] if keys else None
@@ -248,8 +267,8 @@ class _Compiler:
 
     def _text_test(self, name: str, comparator: str, value: str, values: Callable[[Any], Iterator[Any]]) -> Predicate:
         if comparator == ":":
-            pattern = wildcard(value)
-            return lambda message: any(pattern.fullmatch(item) for item in values(message))
+            matches = wildcard(value)
+            return lambda message: any(matches(item) for item in values(message))
         return self._equality(name, comparator, self._name_form(value), values)
 
     def _name_form(self, value: str) -> str:

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from google.api_core.exceptions import InvalidArgument
 
-#: Keys and values of labels. Source: https://cloud.google.com/resource-manager/docs/labels-overview
-_LABEL_KEY = re.compile(r"[^\W\d_A-Z][\w-]{0,62}")
-_LABEL_VALUE = re.compile(r"[\w-]{0,63}")
+#: Keys and values of labels. Vertex AI's messages say 64 characters where the labels of others have 63.
+_LABEL_KEY = re.compile(r"[^\W\d_A-Z][\w-]{0,63}")
+_LABEL_VALUE = re.compile(r"[\w-]{0,64}")
 _MOST_LABELS = 64
 
 
@@ -42,11 +42,9 @@ class FoundErrors:
             self.add(field, f"There must be at most {_MOST_LABELS} labels.")
         for key, value in labels.items():
             if not _LABEL_KEY.fullmatch(key) or key != key.lower():
-                self.add(
-                    field, f"{key!r} is not a label key: at most 63 of a-z, 0-9, _ and -, a letter first."
-                )
+                self.add(field, f"{key!r} is not a label key: at most 64 of a-z, 0-9, _ and -, a letter first.")
             if not _LABEL_VALUE.fullmatch(value) or value != value.lower():
-                self.add(field, f"{value!r} is not a label value: at most 63 of a-z, 0-9, _ and -.")
+                self.add(field, f"{value!r} is not a label value: at most 64 of a-z, 0-9, _ and -.")
 
     def check_gcs_uri(self, uri: str, field: str) -> None:
         if not re.fullmatch(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](?:/.*)?", uri, re.DOTALL):

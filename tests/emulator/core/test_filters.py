@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import string
+import time
+
 import pytest
 from google.api_core.exceptions import InvalidArgument
+from hypothesis import given
+from hypothesis import strategies as st
 from selfloop_apis import aiplatform_v1
 
 from emulator.core import filters
@@ -138,3 +143,46 @@ def test_compile_takes_a_resource_name_with_either_form_of_the_project() -> None
         canonical=lambda name: name.replace("my-project", "12"),
     )
     assert test(job("projects/12/x"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "expected"),
+    [
+        ("", "", True),
+        ("", "a", False),
+        ("*", "", True),
+        ("a*", "a", True),
+        ("a*a", "a", False),
+        ("a*a", "aa", True),
+        ("*b*", "abc", True),
+        ("*b*b*", "abc", False),
+        ("a*bc", "abcbc", True),
+        ("a*b*c", "acb", False),
+        ("**", "x", True),
+        ("a.c", "abc", False),
+        ("a*c", "a\nc", True),
+    ],
+)
+def test_wildcard_covers_the_whole_text(pattern: str, text: str, expected: bool) -> None:
+    assert filters.wildcard(pattern)(text) is expected
+
+
+def test_wildcard_with_many_stars_is_quick() -> None:
+    started = time.perf_counter()
+    assert not filters.wildcard("*a" * 200 + "b")("a" * 10_000)
+    assert time.perf_counter() - started < 1
+
+
+_WORDS = st.sampled_from(
+    [*FIELDS, "displayName", "labels.a", "AND", "OR", "NOT", "-", "(", ")", "=", "!=", "<", ">=", ":", "*", '"x"',
+     "JOB_STATE_FAILED", "2026-01-01T00:00:00Z", ".", "'", '"', "\\", ","]
+)  # fmt: skip
+
+
+@given(st.one_of(st.text(string.printable, max_size=40), st.lists(_WORDS, max_size=12).map(" ".join)))
+def test_compile_of_any_text_decides_or_is_invalid_argument(text: str) -> None:
+    try:
+        verdict = passes(text, job(env="prod"))
+    except InvalidArgument:
+        return
+    assert verdict in (True, False)
