@@ -82,7 +82,7 @@ def test_long(c: Context, select: str = "", path: str = "") -> None:
     _pytest(select, path, "-m", "long")
 
 
-@task(positional=["name"], optional=["name"], help={"name": "one benchmark; without it all of them"})
+@task(help={"name": "one benchmark; without it all of them"})
 def bench(c: Context, name: str = "") -> None:
     """Measure the emulator beside its peers."""
     with readable_errors():
@@ -184,7 +184,8 @@ def train(
         if plan:
             print(training.described(session.config, key))
             return
-        session.before_change(f"Train {key} on {declared.training.machine_type}?", yes=yes)
+        session.announce()
+        session.ask(f"Train {key} on {declared.training.machine_type}?", yes=yes)
         if wait:
             trained = training.train(session.config, session.clients, key, Report(), timeout_seconds=timeout)
             print(trained.versioned_name)
@@ -365,7 +366,8 @@ def data_seed(
         session = open_session(env, emulated=emulated)
         key, _ = session.config.dataset(dataset)
         uri, report = session.config.dataset_uri(key), Report()
-        session.before_change(f"Replace {uri} by generated rows?", yes=yes)
+        session.announce()
+        session.ask(f"Replace {uri} by generated rows?", yes=yes)
         bring_about(session.config, session.clients, report, {"bucket"})
         with report.step("data"):
             data.seed(session.config, session.clients, key, report, rows=rows, random_seed=seed)
@@ -392,7 +394,8 @@ def data_import(
         session = open_session(env, emulated=emulated)
         key, _ = session.config.dataset(dataset)
         uri, report = session.config.dataset_uri(key), Report()
-        session.before_change(f"Replace {uri} by {path}?", yes=yes)
+        session.announce()
+        session.ask(f"Replace {uri} by {path}?", yes=yes)
         bring_about(session.config, session.clients, report, {"bucket"})
         with report.step("data"):
             data.upload(session.config, session.clients, key, Path(path), report)
@@ -482,16 +485,19 @@ def emulator_reset(c: Context, env: str = "local", yes: bool = False) -> None:
         print(f"ready {emulator.restarted(control).address}")
 
 
-@task(positional=["name"], optional=["name"], help={"env": ENV, "name": "the snapshot's; lists them when left out"})
-def emulator_snapshot(c: Context, name: str = "", env: str = "local") -> None:
+@task(positional=["name"], help={"env": ENV, "name": "letters, digits, dashes"})
+def emulator_snapshot(c: Context, name: str, env: str = "local") -> None:
     """Keep a copy of the emulator's state under a name."""
     with readable_errors():
-        control = _control(env)
-        if name:
-            control.post("snapshots", {"name": name})
-            print(name)
-        else:
-            _print_rows(control.get("snapshots")["snapshots"], "text")
+        _control(env).post("snapshots", {"name": name})
+        print(name)
+
+
+@task(help={"env": ENV, "output": "text or json"})
+def emulator_snapshots(c: Context, env: str = "local", output: str = "text") -> None:
+    """List the copies of the emulator's state."""
+    with readable_errors():
+        _print_rows(_control(env).get("snapshots")["snapshots"], _format(output, ("text", "json")))
 
 
 @task(positional=["name"], help={"env": ENV, "name": "of a snapshot", "yes": YES})
@@ -579,6 +585,8 @@ def _apply_kinds(
         chosen = _format(output)
         session = open_session(env, emulated=emulated)
         config, clients = session.config, session.clients
+        if not only_plan:
+            session.announce()
         names = {config.endpoint_name(config.endpoint(endpoint)[0])} if endpoint else None
         changes = plan_of(config, clients, kinds, names)
         if only_plan or not changes:
@@ -587,7 +595,7 @@ def _apply_kinds(
                 raise Exit(code=CHANGES)
             return
         print(changes.as_text(), file=sys.stderr)
-        session.before_change(f"Apply these changes ({changes.summary()})?", yes=yes)
+        session.ask(f"Apply these changes ({changes.summary()})?", yes=yes)
         results = apply_plan(changes, config, clients, Report(), prune=prune)
         print(rendered(results, chosen))
         if any(result.is_failure for result in results):
@@ -675,6 +683,7 @@ ns.add_collection(
         logs=emulator_logs,
         reset=emulator_reset,
         snapshot=emulator_snapshot,
+        snapshots=emulator_snapshots,
         restore=emulator_restore,
         advance=emulator_advance,
         coverage=emulator_coverage,

@@ -27,14 +27,11 @@ def find(config: Config, clients: Clients, key: str) -> str | None:
     return None if blob is None else str(blob.generation)
 
 
-def ensure(config: Config, clients: Clients, key: str, report: Report) -> str:
-    """The object's generation, generated when it is missing.
+def make(config: Config, clients: Clients, key: str, report: Report) -> str:
+    """Generate a missing data set; gives back the object's generation.
 
-    Raises ResourceNotFound when it is missing and its data set names no generator.
+    Raises ResourceNotFound when its configuration names no generator.
     """
-    generation = find(config, clients, key)
-    if generation is not None:
-        return generation
     if config.datasets[key].generator is None:
         raise ResourceNotFound(
             f"{config.dataset_uri(key)} does not exist and the data set {key} names no generator; "

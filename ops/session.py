@@ -17,9 +17,12 @@ class Session:
     clients: Clients
     emulated: bool
 
-    def before_change(self, question: str, *, yes: bool) -> None:
-        """Say which project of which world is about to be changed, and ask where the configuration says so."""
+    def announce(self) -> None:
+        """Say which project of which world is about to be changed."""
         worlds.announce(self.config, emulated=self.emulated)
+
+    def ask(self, question: str, *, yes: bool) -> None:
+        """Ask before a change where the configuration says so."""
         worlds.confirm(self.config, question, yes=yes, emulated=self.emulated)
 
 

@@ -119,8 +119,9 @@ def submit(config: Config, clients: Clients, key: str, report: Report) -> Traini
     """Bring data and code to the bucket and start a training pipeline, which is given back."""
     model = config.models[key]
     with report.step("data") as step:
-        generation = data.ensure(config, clients, model.training.dataset, report)
-        step.outcome = config.dataset_uri(model.training.dataset)
+        found = data.find(config, clients, model.training.dataset)
+        generation = found or data.make(config, clients, model.training.dataset, report)
+        step.outcome = f"{config.dataset_uri(model.training.dataset)}{', as it lies there' if found else ''}"
     package = packages.package_of(model.training.python_module)
     with report.step("training package") as step:
         step.outcome = package_uri = upload_package(config, clients, model, package)
