@@ -246,7 +246,7 @@ class Front:
                 with contextlib.suppress(OSError):
                     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
-            protocol.data_received = acknowledge
+            protocol.data_received = acknowledge  # type: ignore[method-assign]  # of this one connection
         await self.loop.connect_accepted_socket(lambda: protocol, client, ssl=context)
 
     async def _peek(
