@@ -236,17 +236,6 @@ class Front:
             await self._app(scope, receive, send, connection)
 
         protocol.app = app
-        if hasattr(socket, "TCP_QUICKACK"):
-            # Behind a proxy urllib3 leaves Nagle's algorithm on and sends head and body apart: the body then waits
-            # for the head's acknowledgement, which the kernel would hold back for 40 ms. It has to be asked anew.
-            received = protocol.data_received
-
-            def acknowledge(data: bytes) -> None:
-                received(data)
-                with contextlib.suppress(OSError):
-                    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
-
-            protocol.data_received = acknowledge  # type: ignore[method-assign]  # of this one connection
         await self.loop.connect_accepted_socket(lambda: protocol, client, ssl=context)
 
     async def _peek(
