@@ -21,6 +21,8 @@ _ETC = (
     "ld.so.conf.d", "localtime", "mime.types", "os-release", "pki/ca-trust/extracted", "pki/tls/certs",
     "services", "protocols", "ssl/certs", "ssl/openssl.cnf", "timezone",
 )  # fmt: skip
+#: How many cores there are, which joblib and OpenBLAS ask lscpu; nothing else of /sys is shown.
+_PROCESSORS = "/sys/devices/system/cpu"
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 
 _NAMESPACES = ("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts")
@@ -66,7 +68,7 @@ def arguments(scratch: Path, hostname: str, readonly: Mapping[str, Path], writab
     if program is None:
         raise FileNotFoundError("bwrap is no longer installed")
     root = scratch / "root"
-    for inside in (*readonly, *writable, "/proc", "/dev"):
+    for inside in (*readonly, *writable, "/proc", "/dev", _PROCESSORS):
         _refuse_links(root, inside)
     mounts = [(inside, "--ro-bind", path) for inside, path in readonly.items()]
     mounts += [(inside, "--bind", path) for inside, path in writable.items()]
@@ -80,6 +82,7 @@ def arguments(scratch: Path, hostname: str, readonly: Mapping[str, Path], writab
         *_system_folders(),
         *_settings_mounts(),
         *("--proc", "/proc"),
+        *("--ro-bind-try", _PROCESSORS, _PROCESSORS),
         *("--dev", "/dev"),
         *("--bind", os.fspath(scratch / "shm"), "/dev/shm"),  # noqa: S108  # of the sandbox
         *("--remount-ro", "/dev"),

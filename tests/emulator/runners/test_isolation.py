@@ -39,6 +39,16 @@ def test_home_and_state_of_the_machine_are_not_there(full: Runtime) -> None:
     assert full.python(source, *paths).lines[-1].text == "[]"
 
 
+def test_processors_can_be_counted_and_nothing_else_of_the_machine(full: Runtime) -> None:
+    source = (
+        "import os, warnings; warnings.simplefilter('error'); import joblib\n"
+        "print(joblib.cpu_count(only_physical_cores=True), os.listdir('/sys'), os.listdir('/sys/devices/system'))"
+    )
+    counted, folders = full.python(source).lines[-1].text.split(" ", 1)
+    assert 1 <= int(counted) <= (os.cpu_count() or 1)
+    assert folders == "['devices'] ['cpu']"
+
+
 def test_other_processes_are_not_there(full: Runtime) -> None:
     source = (
         "import os\n"
