@@ -19,6 +19,7 @@ from emulator.core.service import FileBody, JsonResponse
 from emulator.services.storage import checksums, resources
 from emulator.services.storage.catalogue import StoredObject
 
+_CLIENT_TEXTS = {"content-type", "content-disposition", "cache-control", "content-language"}
 #: A body up to this is read here and sent with its head, which is quicker than opening a stream for it.
 _AT_ONCE_BYTES = 64 * 1024
 
@@ -34,7 +35,7 @@ def media_response(stored: StoredObject, descriptor: int, headers: Mapping[str, 
             descriptor = -1
             return JsonResponse(body, 200, answer)
         if "contentEncoding" in fields:
-            answer["content-encoding"] = fields["contentEncoding"]
+            answer["content-encoding"] = _header_text(fields["contentEncoding"])
         try:
             span = _range(headers.get("range", ""), stored.size)
         except RequestRangeNotSatisfiable as error:
@@ -74,12 +75,14 @@ def _headers(stored: StoredObject, fields: Mapping[str, str]) -> dict[str, str]:
         "x-goog-generation": str(stored.generation),
         "x-goog-metageneration": str(stored.metageneration),
         "x-goog-stored-content-length": str(stored.size),
-        "x-goog-stored-content-encoding": fields.get("contentEncoding", "identity"),
+        "x-goog-stored-content-encoding": _header_text(fields.get("contentEncoding", "identity")),
         "x-goog-storage-class": fields.get("storageClass", "STANDARD"),
     }
     if "contentLanguage" in fields:
         headers["content-language"] = fields["contentLanguage"]
-    return {name: _header_text(value) for name, value in headers.items()}
+    for name in _CLIENT_TEXTS & headers.keys():
+        headers[name] = _header_text(headers[name])
+    return headers
 
 
 def _header_text(value: str) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import secrets
 import shutil
@@ -28,6 +29,8 @@ from emulator.services.storage import checksums
 from emulator.services.storage.names import path_of
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+#: MD5 is several times slower than CRC32C; up to this it costs less than to read the file again.
+_MD5_BYTES = 1 << 20
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 #: What the file system says when a path cannot hold this object: a file where a folder should be, a symbolic
 #: link, a folder at the name itself, a name it does not take.
@@ -58,11 +61,12 @@ class Signature:
 class Staged:
     """A file on its way in, with a running CRC32C. `discard` unless it was put in place."""
 
-    def __init__(self, path: Path, descriptor: int, size: int = 0, crc32c: int = 0) -> None:
+    def __init__(self, path: str, descriptor: int, size: int = 0, crc32c: int = 0) -> None:
         self.path = path
         self.descriptor = descriptor
         self.size = size
         self.crc32c = crc32c
+        self._md5 = None if size else hashlib.md5(usedforsecurity=False)
 
     def write(self, data: bytes) -> None:
         """Append. Raises DiskFull."""
@@ -72,12 +76,23 @@ class Staged:
                 view = view[os.write(self.descriptor, view) :]
         self.crc32c = checksums.extend_crc32c(self.crc32c, data)
         self.size += len(data)
+        if self._md5 is not None:
+            if self.size > _MD5_BYTES:
+                self._md5 = None
+            else:
+                self._md5.update(data)
+
+    @property
+    def md5(self) -> bytes | None:
+        """Digest of a small file; that of a large one is computed when somebody asks."""
+        return None if self._md5 is None else self._md5.digest()
 
     def truncate(self, size: int) -> None:
         """Forget what came after the first `size` bytes."""
         os.ftruncate(self.descriptor, size)
         self.crc32c = checksums.file_crc32c(self.descriptor, size)
         self.size = size
+        self._md5 = None
 
     def signature(self) -> Signature:
         return Signature.of(os.fstat(self.descriptor))
@@ -89,7 +104,8 @@ class Staged:
 
     def discard(self) -> None:
         self.close()
-        self.path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(self.path)
 
 
 class Files:
@@ -111,7 +127,7 @@ class Files:
 
     def stage(self, name: str = "") -> Staged:
         """An empty file outside the tree. A name is given to what must be found again after a restart."""
-        path = self._incoming / (name or secrets.token_hex(16))
+        path = f"{self._incoming}/{name or secrets.token_hex(16)}"
         with _disk_errors():
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         return Staged(path, descriptor)
@@ -121,7 +137,7 @@ class Files:
 
         size, crc32c: what is remembered of it; when its length is another, the checksum is computed anew.
         """
-        path = self._incoming / name
+        path = f"{self._incoming}/{name}"
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -156,7 +172,7 @@ class Files:
             except OSError as error:
                 if error.errno not in _NO_PLACE:
                     raise
-        apart = staged.path.name
+        apart = os.path.basename(staged.path)
         os.rename(staged.path, self._apart / apart)
         return apart
 
@@ -295,10 +311,14 @@ class Files:
         folder = os.dup(self._root)
         try:
             for part in parts:
-                if create:
+                try:
+                    below = os.open(part, _FOLDER, dir_fd=folder)
+                except FileNotFoundError:
+                    if not create:
+                        raise
                     with suppress(FileExistsError):
                         os.mkdir(part, 0o755, dir_fd=folder)
-                below = os.open(part, _FOLDER, dir_fd=folder)
+                    below = os.open(part, _FOLDER, dir_fd=folder)
                 os.close(folder)
                 folder = below
             yield folder

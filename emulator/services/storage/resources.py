@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -35,6 +35,7 @@ _STORAGE_CLASSES = frozenset(
 )
 _MULTI_REGIONS = frozenset({"US", "EU", "ASIA"})
 _DUAL_REGIONS = frozenset({"NAM4", "EUR4", "EUR5", "EUR7", "EUR8", "ASIA1"})
+_EPOCH = datetime(1970, 1, 1)  # UTC throughout; without a zone, `Z` can be written behind it
 _SEVEN_DAYS = "604800"
 _API = "https://www.googleapis.com/storage/v1"
 
@@ -47,8 +48,7 @@ def microseconds(moment: datetime) -> int:
 
 def time_text(stamp: int) -> str:
     """RFC 3339 with milliseconds, from microseconds since the epoch."""
-    seconds, fraction = divmod(stamp, 1_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction // 1000:03d}Z"
+    return f"{(_EPOCH + timedelta(microseconds=stamp)).isoformat(timespec='milliseconds')}Z"
 
 
 def etag(generation: int, metageneration: int) -> str:

@@ -196,8 +196,8 @@ class ObjectFiles:
         with self.jobs.own_change(bucket, name):
             apart = self.files.put(staged, bucket, name)
         stored = StoredObject(
-            bucket, name, generation, 1, signature.inode, signature.size, signature.mtime_ns, staged.crc32c, md5,
-            parts, apart, now, now, json.dumps(fields),
+            bucket, name, generation, 1, signature.inode, signature.size, signature.mtime_ns, staged.crc32c,
+            None if parts else md5 or staged.md5, parts, apart, now, now, json.dumps(fields),
         )  # fmt: skip
         self.catalogue.save(stored)
         return stored
