@@ -53,10 +53,16 @@ def clean(request: Message) -> None:
     missing = [path for path in _walk(request, "") if _is_asked_for(path, request)]
     if missing:
         found = "".join(
-            f"\t{index}.Field: {path}; Message: Required field is not set."
+            f"\t{index}.Field: {_shown(path, request)}; Message: Required field is not set."
             for index, path in enumerate(missing, start=1)
         )
         raise InvalidArgument(f"List of found errors:{found}\t")
+
+
+def _shown(path: str, request: Message) -> str:
+    """The path as errors name it: inside the resource, where a request is there to bring one."""
+    brings_resource = request.DESCRIPTOR.name.startswith(("Create", "Update", "Upload"))
+    return path.partition(".")[2] or path if brings_resource else path
 
 
 def _is_asked_for(path: str, request: Message) -> bool:
@@ -111,9 +117,7 @@ def _rules(descriptor: Descriptor) -> _Rules:
         if f"{descriptor.full_name}.{name}" not in OPTIONAL_IN_PRACTICE
     )
     output_only = tuple(
-        name
-        for name in _named(descriptor, behavior, "OUTPUT_ONLY")
-        if f"{descriptor.full_name}.{name}" not in KEPT
+        name for name in _named(descriptor, behavior, "OUTPUT_ONLY") if f"{descriptor.full_name}.{name}" not in KEPT
     )
     return _Rules(output_only, required, nested)
 

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
+from signal import SIGTERM
 from typing import Any
 
 from selfloop_apis.aiplatform_v1 import CustomJob
@@ -54,11 +55,24 @@ class _Run:
         self.log = log
         self.watcher = watcher
         self.future: Future[None] | None = None
-        self.cancelled = False
-        """whether a client asked for its end"""
         self._lock = threading.Lock()
         self._handles: list[ContainerHandle] = []
         self._stopped = False
+        self._cancelled = False
+        self._sealed = False
+
+    def cancel(self, move: Callable[[], CustomJob | None]) -> CustomJob | None:
+        """Note that a client asked for the end; gives back what `move` makes of the job, None once it is sealed."""
+        with self._lock:
+            job = None if self._sealed else move()
+            self._cancelled = self._cancelled or job is not None
+            return job
+
+    def seal(self) -> bool:
+        """Decide how it ends: whether as cancelled. No later cancel changes that."""
+        with self._lock:
+            self._sealed = True
+            return self._cancelled
 
     def add(self, start: Callable[[], ContainerHandle]) -> ContainerHandle | None:
         """Start a container unless the run was stopped meanwhile."""
@@ -120,11 +134,11 @@ class CustomJobs:
 
     def cancel(self, name: str) -> None:
         """Ask a job to end; nothing for one that is over. Raises NotFound."""
-        job = self._lifecycle.move(name, State.CANCELLING)
+        move = partial(self._lifecycle.move, name, State.CANCELLING)
         run = self._runs.get(name)
+        job = move() if run is None else run.cancel(move)
         if job is None or run is None:
             return
-        run.cancelled = True
         run.watcher(job)
         if run.future is not None and run.future.cancel():
             # It was still waiting for a place: no thread will end it.
@@ -157,6 +171,8 @@ class CustomJobs:
         """Store a job's end. Whoever sees it finds the whole log."""
         name = run.job.name
         try:
+            if run.seal():
+                state, error = State.CANCELLED, None
             if state is State.SUCCEEDED:
                 run.log.tell("Job completed successfully.")
             elif error is not None:
@@ -193,8 +209,6 @@ class CustomJobs:
         log.tell("Job is running.")
         failed = self._run_replicas(run, members)
         log.tell("Tearing down training program.", "Finished tearing down training program.")
-        if run.cancelled:
-            return State.CANCELLED, None
         if any(result.reason is ExitReason.CANCELLED for _, result in failed):
             # Nobody asked for it: the emulator is about to end.
             return State.FAILED, job_failure.interrupted(_NOUN)
@@ -238,6 +252,8 @@ class CustomJobs:
                 others[-1].start()
         if primary is not None:
             watch(members[0], primary)
+        else:
+            failed.append((members[0].name, ContainerResult(128 + SIGTERM, ExitReason.CANCELLED)))
         for thread in others:
             thread.join()
         return failed

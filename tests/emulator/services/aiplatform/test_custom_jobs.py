@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
 import re
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -367,3 +369,34 @@ def test_start_settles_what_a_kill_interrupted(worlds: Callable[..., World]) -> 
     assert interrupted.error.message == "The emulator stopped while this training pipeline was running."
     for handle in handles:
         handle.finish()
+
+
+def test_cancel_at_any_moment_ends_every_job(world: World) -> None:
+    names = [world.create(job()).name for _ in range(60)]
+    numbers = random.Random(7)  # noqa: S311  # chance, the same every time
+
+    def end_some() -> None:
+        for name in names:
+            if numbers.random() < 0.5:
+                world.cancel(name)
+            for handle in list(world.runner.started):
+                if numbers.random() < 0.2:
+                    handle.finish()
+
+    enders = [threading.Thread(target=end_some) for _ in range(4)]
+    for ender in enders:
+        ender.start()
+    for ender in enders:
+        ender.join()
+
+    def all_are_over() -> bool:
+        for handle in list(world.runner.started):
+            handle.finish()
+        return not world.training.unfinished()
+
+    until(all_are_over)
+    final = {State.JOB_STATE_SUCCEEDED, State.JOB_STATE_CANCELLED}
+    assert {world.get(name).state for name in names} == final
+    cancelled = sum(world.get(name).state == State.JOB_STATE_CANCELLED for name in names)
+    last_words = [str(record.payload) for record in world.logs.of_task("service")]
+    assert last_words.count("Job completed successfully.") == len(names) - cancelled

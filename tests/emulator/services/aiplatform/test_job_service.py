@@ -95,7 +95,7 @@ def test_create_custom_job_of_unknown_machine_is_invalid_argument(jobs: JobServi
 
 
 def test_create_custom_job_tells_every_error(jobs: JobServiceClient, parent: str) -> None:
-    with pytest.raises(BadRequest, match=r"List of found errors:\t1\.Field: custom_job\.display_name"):
+    with pytest.raises(BadRequest, match=r"List of found errors:\t1\.Field: display_name; Message: Required"):
         jobs.create_custom_job(parent=parent, custom_job=python_job("pass", name=""))
 
 
