@@ -38,12 +38,28 @@ def why_unavailable() -> str | None:
     program = shutil.which("bwrap")
     if program is None:
         return "bubblewrap (the program bwrap, Debian's package bubblewrap) is not installed"
-    test = [program, *_NAMESPACES, *_IDENTITY, "--tmpfs", "/", *_system_folders(), "--proc", "/proc"]
+    reason = _try(program)
+    if reason is None:
+        _nesting()  # so that the first sandbox need not wait for it
+    return reason
+
+
+@cache
+def _nesting() -> tuple[str, ...]:
+    """The option that keeps programs from making user namespaces of their own, where this bubblewrap has it."""
+    program = shutil.which("bwrap")
+    option = ("--disable-userns",)
+    return option if program is not None and _try(program, *option) is None else ()
+
+
+def _try(program: str, *options: str) -> str | None:
+    """Make a sandbox; None, or why it failed."""
+    test = [program, *_NAMESPACES, *_IDENTITY, *options, "--tmpfs", "/", *_system_folders(), "--proc", "/proc"]
     for link, target in _system_links():
         test += ["--symlink", target, link]
     try:
         done = subprocess.run(
-            [*test, "--dev", "/dev", "--", "/usr/bin/env", "true"],
+            [*test, "--remount-ro", "/proc", "--dev", "/dev", "--", "/usr/bin/env", "true"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -77,11 +93,14 @@ def arguments(scratch: Path, hostname: str, readonly: Mapping[str, Path], writab
         program,
         *_NAMESPACES,
         *_IDENTITY,
+        *_nesting(),
         *("--hostname", hostname),
         *("--bind", os.fspath(root), "/"),
         *_system_folders(),
         *_settings_mounts(),
-        *("--proc", "/proc"),
+        # An emulator that runs as root is root to the kernel inside too, and needs no capability to write to the
+        # machine's own settings in /proc/sys.
+        *("--proc", "/proc", "--remount-ro", "/proc"),
         *("--ro-bind-try", _PROCESSORS, _PROCESSORS),
         *("--dev", "/dev"),
         *("--bind", os.fspath(scratch / "shm"), "/dev/shm"),  # noqa: S108  # of the sandbox

@@ -6,6 +6,7 @@ disk and of memory, how long it runs, and whether it left after SIGTERM is looke
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sys
@@ -17,6 +18,8 @@ from pathlib import Path
 from typing import Protocol
 
 from emulator.core.interfaces import ExitReason
+
+logger = logging.getLogger(__name__)
 
 GIB = 1 << 30
 #: From SIGTERM to SIGKILL.
@@ -76,7 +79,7 @@ class Watched(Protocol):
         """When it is killed because it has not heeded SIGTERM."""
         ...
 
-    def stop(self, reason: ExitReason, message: str) -> None: ...
+    def stop(self, reason: ExitReason, message: str, grace_seconds: float | None = None) -> None: ...
 
     def kill(self) -> None: ...
 
@@ -116,19 +119,29 @@ class Watch:
                 if self._closed:
                     return
                 watched = list(self._watched)
-            started = time.monotonic()
-            for one in watched:
-                if one.kill_at is not None and started >= one.kill_at:
-                    one.kill()
-                elif one.deadline is not None and started >= one.deadline and one.kill_at is None:
-                    one.stop(ExitReason.TIMED_OUT, TIMEOUT_MESSAGE)
-            if started >= next_use:
-                self._look_at_use(watched)
-                took = time.monotonic() - started
-                next_use = time.monotonic() + max(2 * TICK_SECONDS, took / LOOKING_SHARE)
+            try:
+                self._look_at_times(watched)
+                started = time.monotonic()
+                if started >= next_use:
+                    self._look_at_use(watched)
+                    took = time.monotonic() - started
+                    next_use = time.monotonic() + max(2 * TICK_SECONDS, took / LOOKING_SHARE)
+            except Exception:
+                # Without this thread nothing would be limited any more.
+                logger.exception("the use of sandboxes could not be looked at")
             with self._changed:
                 if not self._closed:
                     self._changed.wait(TICK_SECONDS)
+
+    @staticmethod
+    def _look_at_times(watched: list[Watched]) -> None:
+        now = time.monotonic()
+        for one in watched:
+            if one.kill_at is not None:
+                if now >= one.kill_at:
+                    one.kill()
+            elif one.deadline is not None and now >= one.deadline:
+                one.stop(ExitReason.TIMED_OUT, TIMEOUT_MESSAGE)
 
     @staticmethod
     def _look_at_use(watched: list[Watched]) -> None:
@@ -137,12 +150,10 @@ class Watch:
             if one.kill_at is not None:
                 continue
             if memory_of(one.root_pid, children, one.limits.memory_bytes) > one.limits.memory_bytes:
-                one.stop(
-                    ExitReason.OUT_OF_MEMORY,
-                    f"It used more than the {one.limits.memory_bytes >> 20} MiB of memory that it may.",
-                )
+                message = f"It used more than the {one.limits.memory_bytes >> 20} MiB of memory that it may."
+                one.stop(ExitReason.OUT_OF_MEMORY, message, 0)
             elif disk_use(one.scratch) > one.limits.disk_bytes:
-                one.stop(ExitReason.DISK_QUOTA, quota_message(one.limits))
+                one.stop(ExitReason.DISK_QUOTA, quota_message(one.limits), 0)
 
 
 def quota_message(limits: Limits) -> str:
@@ -185,12 +196,12 @@ def memory_of(pid: int, children: dict[int, list[int]], limit: int) -> int:
         return 0
     tree = list(descendants(pid, children))
     page = os.sysconf("SC_PAGE_SIZE")
-    quick = sum(int(_read(f"/proc/{one}/statm", b"0 0").split()[1]) * page for one in tree)
+    quick = sum(int((_read(f"/proc/{one}/statm").split() or [b"", b"0"])[1]) * page for one in tree)
     if quick <= limit:
         return quick
     exact = 0
     for one in tree:
-        for line in _read(f"/proc/{one}/smaps_rollup", b"").splitlines():
+        for line in _read(f"/proc/{one}/smaps_rollup").splitlines():
             if line.startswith(b"Pss:"):
                 exact += int(line.split()[1]) << 10
     return exact
@@ -216,9 +227,10 @@ def disk_use(folder: Path) -> int:
     return total
 
 
-def _read(path: str, otherwise: bytes) -> bytes:
+def _read(path: str) -> bytes:
+    """A file of /proc; empty when its process is gone."""
     try:
         with open(path, "rb") as file:
             return file.read()
-    except (OSError, ValueError):
-        return otherwise
+    except OSError:
+        return b""

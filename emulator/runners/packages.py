@@ -137,15 +137,16 @@ class Installer:
         try:
             unmet = [str(requirement) for requirement in json.loads(lines[-1].text)]
         except (IndexError, ValueError, TypeError):
-            unmet = ["what it requires"]  # pip is the judge of metadata that cannot be read
-        if not unmet:
+            # Metadata that cannot be read: pip is the judge of it.
+            self.run(["pip3", "install", "--user", wheel, *([] if self.has_way_out else ["--no-index"])])
             return
-        if not self.has_way_out:
+        if unmet and not self.has_way_out:
             raise StartFailed(
                 f"{distribution} needs {', '.join(unmet)}, which the environment of {self.image} does not have, "
                 "and emulator.egress in config lets nothing out: add package-index"
             )
-        self.run(["pip3", "install", "--user", wheel])
+        if unmet:
+            self.run(["pip3", "install", "--user", wheel])
 
 
 @dataclass(frozen=True)

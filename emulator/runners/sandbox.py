@@ -101,11 +101,15 @@ class Sandboxes:
         return self._level.result()[1]
 
     def open(self, description: Description) -> Sandbox:
-        """A new, empty sandbox; `close` it."""
+        """A new, empty sandbox; `close` it. Raises StartFailed."""
         slug = re.sub(r"[^A-Za-z0-9]+", "-", description.name).strip("-")[-40:]
         scratch = self._folder / f"{slug}-{new_id()}"
-        scratch.mkdir(mode=0o700)
-        sandbox = Sandbox(self, description, scratch)
+        try:
+            scratch.mkdir(mode=0o700)
+            sandbox = Sandbox(self, description, scratch)
+        except OSError as error:
+            remove_tree(scratch)
+            raise StartFailed(f"no sandbox could be made for {description.name}: {error}") from error
         self._open.add(sandbox)
         return sandbox
 
@@ -226,8 +230,10 @@ class Sandbox:
             try:
                 command = self._command(theirs.fileno(), held.fileno() if held is not None else -1)
                 popen = self._sandboxes.spawn(command, descriptors, self.scratch)
-            except OSError as error:
+            except (OSError, RuntimeError) as error:  # RuntimeError: all is being closed
                 control.close()
+                if lifeline is not None:
+                    lifeline.close()
                 raise StartFailed(f"the sandbox could not be started: {error}") from error
         process = SandboxProcess(
             popen, lifeline, self.scratch, self.limits, timeout_seconds=timeout_seconds, over=self._over

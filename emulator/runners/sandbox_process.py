@@ -93,22 +93,31 @@ class SandboxProcess:
 
         try:
             self._pump(deliver)
-        finally:
+            # A program may close its output long before it ends.
+            self._popen.wait()
+        except BaseException:
             self.kill()
+            raise
+        finally:
             code = self._finish()
         reason, message = self._stopped or (ExitReason.EXITED, "")
         if self._stopped is None and self._met_file_limit(code):
             reason, message = ExitReason.DISK_QUOTA, quota_message(self.limits)
         return Ending(code, reason, message, tail.text)
 
-    def stop(self, reason: ExitReason = ExitReason.CANCELLED, message: str = "") -> None:
+    def stop(
+        self, reason: ExitReason = ExitReason.CANCELLED, message: str = "", grace_seconds: float | None = None
+    ) -> None:
         """SIGTERM to the program's group, SIGKILL to the tree after a grace period. The first reason counts."""
+        grace = GRACE_SECONDS if grace_seconds is None else grace_seconds
         with self._lock:
             if self._stopped is not None:
                 return
             self._stopped = (reason, message)
-            self.kill_at = time.monotonic() + GRACE_SECONDS
-        if self._popen.poll() is None:
+            self.kill_at = time.monotonic() + grace
+        if grace <= 0:
+            self.kill()
+        elif self._popen.poll() is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid, signal.SIGTERM)
 
@@ -142,6 +151,10 @@ class SandboxProcess:
     def _finish(self) -> int:
         """Wait until it is gone and let go of everything; its exit code."""
         code = self._popen.wait()
+        if self._lifeline is not None and code < 0:
+            # The supervisor itself was killed, and has left the program to nobody.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
         for end in (self._popen.stdout, self._popen.stderr, self._lifeline):
             if end is not None:
                 end.close()

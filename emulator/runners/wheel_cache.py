@@ -36,7 +36,7 @@ class WheelCache:
                 return path
         return None
 
-    def keep(self, key: str, name: str, content: bytes) -> Path:
+    def keep(self, key: str, name: str, content: bytes) -> None:
         """Put a wheel in, and let the least used ones go."""
         folder = self.folder / key
         new = self.folder / f"new-{new_id()}"
@@ -46,6 +46,6 @@ class WheelCache:
             new.rename(folder)
         except OSError:  # another job was quicker
             shutil.rmtree(new, ignore_errors=True)
-        for old in sorted(self.folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
-            shutil.rmtree(old, ignore_errors=True)
-        return folder / name
+        with contextlib.suppress(FileNotFoundError):  # another job tidies up at the same time
+            for old in sorted(self.folder.iterdir(), key=lambda path: path.stat().st_mtime)[:-_KEPT]:
+                shutil.rmtree(old, ignore_errors=True)

@@ -81,6 +81,35 @@ def test_what_is_shared_cannot_be_written(full: Runtime, path: str) -> None:
     assert full.network.ca_bundle.read_text() == "the emulator's certificate\n"
 
 
+def test_machine_s_settings_cannot_be_written(full: Runtime) -> None:
+    """As root the sandbox is the same root to the kernel, which lets it write to /proc/sys without a capability."""
+    source = (
+        "import os\n"
+        "def writable(path):\n"
+        "    try: os.close(os.open(path, os.O_WRONLY)); return True\n"
+        "    except OSError: return False\n"
+        "for folder, _, names in os.walk('/proc/sys'):\n"
+        "    for name in names:\n"
+        "        if writable(os.path.join(folder, name)): print('writable', folder, name)\n"
+        "for name in ('/proc/sysrq-trigger', '/proc/kcore', '/proc/self/oom_score_adj'):\n"
+        "    if writable(name): print('writable', name)"
+    )
+    job = full.python(source)
+    assert job.result.succeeded
+    assert "writable" not in job.text
+
+
+def test_no_namespace_can_be_made_inside(full: Runtime) -> None:
+    if not bubblewrap._nesting():
+        pytest.skip("this bubblewrap cannot keep programs from it")
+    source = (
+        "import ctypes, os\n"
+        "CLONE_NEWUSER = 0x10000000\n"
+        "print(ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER), ctypes.get_errno() != 0)"
+    )
+    assert full.python(source).lines[-1].text == "-1 True"
+
+
 def test_connection_past_the_proxy_is_refused(full: Runtime) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

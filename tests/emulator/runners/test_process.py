@@ -166,6 +166,11 @@ def test_consumer_that_raises_ends_the_container(runtime: Runtime) -> None:
     assert processes_with(mark) == []
 
 
+def test_program_that_closes_its_output_runs_on(runtime: Runtime) -> None:
+    job = runtime.run(runtime.container("sh", "-c", "exec >/dev/null 2>&1; sleep 1; exit 3"))
+    assert (job.result.exit_code, job.result.reason) == (3, ExitReason.EXITED)
+
+
 CHILDREN = """
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -301,6 +306,13 @@ def test_written_objects_are_published_at_the_end(runtime: Runtime) -> None:
     assert job.result.succeeded, job.text
     assert (runtime.objects.tree / "bucket" / "a" / "b").read_text() == "c"
     assert runtime.objects.published == 1
+
+
+def test_program_that_kills_its_supervisor_is_ended(make_runtime: MakeRuntime) -> None:
+    mark = f"mark-{uuid4()}"
+    runtime = make_runtime("none")
+    runtime.python("import os, time; os.kill(os.getppid(), 9); time.sleep(600)", mark)
+    assert processes_with(mark) == []
 
 
 def test_scratch_is_gone_afterwards(runtime: Runtime) -> None:
