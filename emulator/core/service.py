@@ -80,7 +80,7 @@ class Body(Protocol):
     def __iter__(self) -> Iterator[bytes]: ...
 
     def read(self, limit: int) -> bytes:
-        """The whole of a small body. Raises RequestEntityTooLarge beyond `limit`."""
+        """The whole of a small body. Raises an error of status 413 beyond `limit`."""
         ...
 
 
