@@ -29,7 +29,7 @@ OUTPUT = "text, json or markdown"
 YES = "do not ask"
 PLAN = "show what would be done and change nothing"
 EMULATED = "rehearse an environment of Google Cloud on this machine's emulator"
-TIMEOUT = "seconds to wait"
+TIMEOUT = "seconds to wait; 0 waits until the end"
 COMMON = {"env": ENV, "emulated": EMULATED}
 CHANGING = {**COMMON, "yes": YES}
 
@@ -165,7 +165,7 @@ def train(
     yes: bool = False,
     plan: bool = False,
     wait: bool = True,
-    timeout: float | None = None,
+    timeout: float = 0.0,
     emulated: bool = False,
 ) -> None:
     """Train a model and register the version with its evaluation; prints the version's name."""
@@ -187,7 +187,7 @@ def train(
         session.announce()
         session.ask(f"Train {key} on {declared.training.machine_type}?", yes=yes)
         if wait:
-            trained = training.train(session.config, session.clients, key, Report(), timeout_seconds=timeout)
+            trained = training.train(session.config, session.clients, key, Report(), timeout_seconds=timeout or None)
             print(trained.versioned_name)
         else:
             print(training.submit(session.config, session.clients, key, Report()).name)
@@ -343,16 +343,16 @@ def loop(
     help={
         **CHANGING,
         "dataset": "key under datasets; not needed when there is one",
-        "rows": "how many; the configuration's number when left out",
-        "seed": "same seed, same rows",
+        "rows": "how many; 0 takes the configuration's number",
+        "seed": "same seed, same rows; -1 takes the configuration's",
     }
 )
 def data_seed(
     c: Context,
     env: str = "local",
     dataset: str | None = None,
-    rows: int | None = None,
-    seed: int | None = None,
+    rows: int = 0,
+    seed: int = -1,
     yes: bool = False,
     emulated: bool = False,
 ) -> None:
@@ -370,7 +370,7 @@ def data_seed(
         session.ask(f"Replace {uri} by generated rows?", yes=yes)
         bring_about(session.config, session.clients, report, {"bucket"})
         with report.step("data"):
-            data.seed(session.config, session.clients, key, report, rows=rows, random_seed=seed)
+            data.seed(session.config, session.clients, key, report, rows=rows or None, random_seed=seed if seed >= 0 else None)
         print(uri)
 
 

@@ -1,0 +1,260 @@
+"""The closed loop as people run it: data, training, registry, endpoint, predictions; then what changes do to it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ops import data, loop, training
+from ops.clients import Clients
+from ops.config import CONFIG, ROOT, Config, load_config
+from ops.errors import OpsError, ResourceNotFound
+from ops.predict import predict
+from ops.progress import Report
+from ops.reconcile.apply import apply_plan
+from ops.reconcile.health import check_health
+from ops.reconcile.plan import Action, Plan
+from ops.reconcile.targeted import plan_of
+from tests.conftest import Emulator, wait_until
+
+TASK_SECONDS = 180
+ROWS = "datasets:\n  taxi-trips:\n    rows: 2000\n"
+
+ReadConfig = Callable[[str], Config]
+
+
+def quiet() -> Report:
+    return Report(Console(file=io.StringIO()))
+
+
+@pytest.fixture
+def read(emulator: Emulator, project: str, tmp_path: Path) -> ReadConfig:
+    """Reads an overlay over the repository's base.yaml, for the session's emulator and a project of this test."""
+    shutil.copy(CONFIG / "base.yaml", tmp_path)
+
+    def reading(overlay: str) -> Config:
+        (tmp_path / "test.yaml").write_text(f"world: emulator\nproject: {project}\nconfirm: false\n{overlay}")
+        return load_config("test", folder=tmp_path, environ={"SELFLOOP_STATE": str(emulator.state)})
+
+    return reading
+
+
+def applied(config: Config, *, prune: bool = False) -> Plan:
+    """The plan that was carried out; what is then left to do is nothing, or what only prune would do."""
+    clients = Clients(config)
+    plan = plan_of(config, clients)
+    results = apply_plan(plan, config, clients, quiet(), prune=prune)
+    assert [result.message for result in results if result.is_failure] == []
+    left = plan_of(config, clients)
+    assert [change for change in left.changes if prune or change.action is not Action.DELETE] == [], left.as_text()
+    return plan
+
+
+def changes(plan: Plan) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [(change.action.value, change.kind, change.update_mask) for change in plan.changes]
+
+
+def deployed_versions(config: Config) -> list[str]:
+    endpoint = Clients(config).endpoints.get_endpoint(name=config.endpoint_name("taxi-tips"))
+    return [deployed.model_version_id for deployed in endpoint.deployed_models]
+
+
+# ------------------------------------------------------------------ from a shell
+
+
+@pytest.fixture(scope="module")
+def fresh_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A state directory in which no emulator has run; what is started on it is stopped at the end."""
+    state = tmp_path_factory.mktemp("loop") / "state"
+    yield state
+    inv("emulator.down", state=state)
+
+
+def inv(*arguments: str, state: Path) -> subprocess.CompletedProcess[str]:
+    """A task in a shell that knows of no emulator."""
+    plain = {name: value for name, value in os.environ.items() if not name.upper().endswith("PROXY")}
+    plain.pop("PYTHONDONTWRITEBYTECODE", None)
+    return subprocess.run(
+        [sys.executable, "-m", "invoke", *arguments],
+        cwd=ROOT, env={**plain, "SELFLOOP_STATE": str(state)}, capture_output=True, text=True, check=False,
+        timeout=TASK_SECONDS,
+    )  # fmt: skip
+
+
+def test_loop_starts_an_emulator_and_ends_in_predictions(fresh_state: Path) -> None:
+    done = inv("loop", "--output", "json", state=fresh_state)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert len(told["predictions"]) == loop.CHECKED_ROWS
+    assert set(told["predictions"]) <= {0, 1}
+    assert {row["what"] for row in told["made"]} >= {"data", "training job", "model version", "evaluation", "endpoint"}
+    assert "project selfloop-local on the emulator" in done.stderr
+    assert "workerpool0-0: Running module ml.taxi_tips.train." in done.stderr  # the job's log, while it ran
+
+    again = inv("plan", state=fresh_state)
+    assert (again.returncode, again.stdout) == (0, "no changes\n"), again.stderr
+
+
+def test_what_the_loop_made_is_shown_by_the_tasks_that_it_names(fresh_state: Path) -> None:
+    inv("loop", state=fresh_state)
+    status = inv("endpoint.status", state=fresh_state)
+    assert "serves taxi-tips version" in status.stdout
+    described = json.loads(inv("model.describe", state=fresh_state).stdout)
+    assert described["versions"][0]["metrics"]["auRoc"] > 0.5
+    assert described["versions"][0]["labels"]["git-commit"]
+    answered = inv("endpoint.test", "[[3, 20, 264, 1.52, 239, 50]]", state=fresh_state)
+    assert json.loads(answered.stdout)["predictions"] in ([0], [1])
+    rows = [json.loads(line) for line in inv("predict", "--rows", "3", state=fresh_state).stdout.splitlines()]
+    assert [len(row["instance"]) for row in rows] == [6, 6, 6]
+    assert inv("emulator.up", state=fresh_state).stdout.startswith("an emulator runs on")
+
+
+# ------------------------------------------------------------------ desired state
+
+
+def test_apply_brings_everything_about_and_then_has_nothing_to_do(read: ReadConfig) -> None:
+    config = read(ROWS)
+    assert changes(applied(config))[0][:2] == ("create", "bucket")
+    assert [health.healthy for health in check_health(config, Clients(config))] == [True]
+    assert deployed_versions(config) == ["1"]
+
+
+def test_apply_of_small_changes_trains_nothing(read: ReadConfig) -> None:
+    applied(read(ROWS))
+    plan = applied(read(f"{ROWS}models:\n  taxi-tips:\n    description: Tips\n    labels: {{team: a}}\n"))
+    assert changes(plan) == [("update", "model", ("description", "labels"))]
+    plan = applied(read(f"{ROWS}buckets:\n  loop:\n    versioning_enabled: true\n"))
+    assert ("update", "bucket", ("versioning_enabled",)) in changes(plan)
+
+
+def test_apply_of_another_training_deploys_its_version_and_takes_the_old_one_off(read: ReadConfig) -> None:
+    applied(read(ROWS))
+    config = read(f"{ROWS}models:\n  taxi-tips:\n    training:\n      env: {{SEED: '2'}}\n")
+    plan = applied(config)
+    assert changes(plan) == [("update", "model", ("training",)), ("update", "endpoint", ("deployed_models",))]
+    assert deployed_versions(config) == ["2"]
+
+
+def test_apply_splits_the_traffic_between_two_versions(read: ReadConfig) -> None:
+    applied(read(ROWS))
+    training.train(read(ROWS), Clients(read(ROWS)), "taxi-tips", quiet())
+    config = read(
+        f"{ROWS}endpoints:\n  taxi-tips:\n    deployed_models:\n"
+        "      - {model: taxi-tips, version: '1', traffic_percentage: 80}\n"
+        "      - {model: taxi-tips, version: default, traffic_percentage: 20}\n"
+    )
+    applied(config)
+    endpoint = Clients(config).endpoints.get_endpoint(name=config.endpoint_name("taxi-tips"))
+    versions = {deployed.id: deployed.model_version_id for deployed in endpoint.deployed_models}
+    assert {versions[id_]: share for id_, share in endpoint.traffic_split.items()} == {"1": 80, "2": 20}
+
+
+def test_apply_deletes_what_is_not_declared_any_more_only_when_asked(read: ReadConfig) -> None:
+    applied(read(ROWS))
+    bare = read(ROWS).model_copy(update={"endpoints": {}, "models": {}})
+    kept = applied(bare)
+    assert [change.action.value for change in kept.changes] == ["delete", "delete"]
+    assert deployed_versions(read(ROWS)) == ["1"]
+    applied(bare, prune=True)
+    clients = Clients(bare)
+    assert list(clients.endpoints.list_endpoints(parent=bare.parent)) == []
+    assert list(clients.models.list_models(parent=bare.parent)) == []
+
+
+def test_a_rehearsal_shares_nothing_with_another_project(read: ReadConfig, project: str) -> None:
+    applied(read(ROWS))
+    other = read(ROWS).model_copy(update={"project": f"{project}-b"})
+    assert {change.action for change in plan_of(other, Clients(other)).changes} == {Action.CREATE}
+
+
+# ------------------------------------------------------------------ what goes wrong
+
+
+def test_training_without_data_and_generator_says_how_to_bring_it(read: ReadConfig) -> None:
+    config = read("datasets:\n  taxi-trips:\n    generator: null\n")
+    clients = Clients(config)
+    apply_plan(plan_of(config, clients, {"bucket"}), config, clients, quiet())
+    with pytest.raises(ResourceNotFound, match=r"does not exist .* inv data\.import"):
+        training.train(config, clients, "taxi-tips", quiet())
+
+
+def test_loop_on_data_that_is_none_fails_with_the_trainers_own_words(read: ReadConfig, tmp_path: Path) -> None:
+    file = tmp_path / "trips.csv"
+    file.write_text("a,b\n1,2\n")
+    with pytest.raises(OpsError, match=r"the training did not succeed: .*non-zero status of 1"):
+        loop.run(read(ROWS), quiet(), data_file=file)
+
+
+def test_loop_trains_on_a_file_of_ones_own(read: ReadConfig, tmp_path: Path) -> None:
+    config = read(ROWS)
+    with data.generated(config.datasets["taxi-trips"], rows=1500, random_seed=7) as generated:
+        file = shutil.copy(generated, tmp_path / "mine.csv")
+    story = loop.run(config, quiet(), data_file=Path(file))
+    blob = Clients(config).storage.bucket(config.bucket_name("loop")).blob("datasets/taxi-trips.csv")
+    assert blob.download_as_bytes() == Path(file).read_bytes()
+    assert len(story.predictions) == loop.CHECKED_ROWS
+
+
+def test_a_deployment_that_fails_leaves_the_serving_version(read: ReadConfig) -> None:
+    config = read(ROWS)
+    applied(config)
+    clients = Clients(config)
+    # A second version whose file is no model: it registers, but cannot start.
+    model = clients.models.get_model(name=config.model_name("taxi-tips"))
+    bucket = clients.storage.bucket(config.bucket_name("loop"))
+    bucket.blob("broken/model.joblib").upload_from_string(b"no model")
+    request: dict[str, Any] = {
+        "parent": config.parent,
+        "parent_model": config.model_name("taxi-tips"),
+        "model": {
+            "display_name": "taxi-tips",
+            "artifact_uri": f"gs://{bucket.name}/broken",
+            "container_spec": {"image_uri": model.container_spec.image_uri},
+            "version_aliases": ["default"],
+            "labels": dict(model.labels),
+        },
+    }
+    clients.models.upload_model(request).result(timeout=60)
+    plan = plan_of(config, clients, {"endpoint"})
+    results = apply_plan(plan, config, clients, quiet())
+    assert [result.outcome for result in results] == ["failed"]
+    assert deployed_versions(config) == ["1"]
+    rows = [[3.0, 20.0, 264.0, 1.52, 239.0, 50.0]]
+    assert predict(clients, config.endpoint_name("taxi-tips"), rows).model_version_id == "1"
+
+
+def test_an_interrupted_wait_says_how_to_look_and_the_training_goes_on(fresh_state: Path) -> None:
+    inv("emulator.up", state=fresh_state)
+    before = version_count(fresh_state)
+    plain = {name: value for name, value in os.environ.items() if not name.upper().endswith("PROXY")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "invoke", "train"], cwd=ROOT, env={**plain, "SELFLOOP_STATE": str(fresh_state)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "Job is running" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the training goes on: gcloud ai custom-jobs stream-logs" in told
+    assert "Traceback" not in told
+    wait_until(lambda: version_count(fresh_state) == before + 1, seconds=60)
+
+
+def version_count(state: Path) -> int:
+    """Versions that the registry holds of the model."""
+    described = inv("model.describe", state=state)
+    return len(json.loads(described.stdout)["versions"]) if described.returncode == 0 else 0
