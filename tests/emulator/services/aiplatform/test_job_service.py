@@ -127,6 +127,16 @@ def test_job_finds_its_environment(jobs: JobServiceClient, parent: str, emulator
     assert json.loads(seen["CLUSTER_SPEC"])["task"] == {"type": "workerpool0", "index": 0, "trial": ""}
 
 
+def test_replicas_run_until_the_primary_one_ends(jobs: JobServiceClient, parent: str, emulator: Emulator) -> None:
+    job = python_job("import json, os, time; print(json.loads(os.environ['TF_CONFIG'])['task']); time.sleep(1)")
+    workers = python_job("import time; time.sleep(600)").job_spec.worker_pool_specs[0]
+    workers.replica_count = 2
+    job.job_spec.worker_pool_specs.append(workers)
+    created = jobs.create_custom_job(parent=parent, custom_job=job)
+    assert finished(jobs, created.name).state == JobState.JOB_STATE_SUCCEEDED
+    assert replica_lines(emulator, created.name)[-1] == "{'type': 'chief', 'index': 0}"
+
+
 def test_cancel_custom_job_ends_its_processes(jobs: JobServiceClient, parent: str) -> None:
     program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
     job = jobs.create_custom_job(parent=parent, custom_job=python_job(program))

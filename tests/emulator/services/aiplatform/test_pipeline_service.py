@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +53,14 @@ def pipelines(emulator: Emulator, request: pytest.FixtureRequest) -> Iterator[Pi
 
 @pytest.fixture
 def bucket(emulator: Emulator, project: str) -> Bucket:
+    return make_bucket(emulator, project)
+
+
+def make_bucket(emulator: Emulator, project: str, trainer: str = TRAINER) -> Bucket:
     """A bucket with the trainer's package in it."""
     with emulator.exported():
         bucket = Client(project=project).create_bucket(f"{project}-bucket")
-    bucket.blob("trainer-0.1.tar.gz").upload_from_string(source_distribution({"trainer/task.py": TRAINER}))
+        bucket.blob("trainer-0.1.tar.gz").upload_from_string(source_distribution({"trainer/task.py": trainer}))
     return bucket
 
 
@@ -186,6 +190,39 @@ def test_training_pipeline_with_a_dataset_is_refused_by_name(
     pipeline = training_pipeline(bucket, input_data_config={"dataset_id": "123"})
     with pytest.raises(BadRequest, match="input_data_config is not emulated yet"):
         pipelines.create_training_pipeline(parent=parent, training_pipeline=pipeline)
+
+
+def test_training_pipeline_runs_without_a_sandbox(
+    new_emulator: Callable[..., Emulator], project: str, parent: str
+) -> None:
+    emulator = new_emulator(SELFLOOP_SANDBOX="none")
+    bucket = make_bucket(emulator, project)
+    model = {"display_name": "taxi", "container_spec": {"image_uri": SERVING}}
+    with emulator.client(PipelineServiceClient) as pipelines:
+        pipeline = training_pipeline(bucket, "--trees=10", model_to_upload=model)
+        ended = finished(pipelines, pipelines.create_training_pipeline(parent=parent, training_pipeline=pipeline).name)
+    assert ended.state == PipelineState.PIPELINE_STATE_SUCCEEDED, ended.error
+    with emulator.exported():
+        (written,) = bucket.list_blobs(prefix="run-")
+        assert written.download_as_bytes() == b"--trees=10"
+
+
+def test_kill_of_the_emulator_fails_the_running_pipeline(
+    new_emulator: Callable[..., Emulator], project: str, parent: str, tmp_path: Path
+) -> None:
+    emulator = new_emulator(state=tmp_path / "state")
+    bucket = make_bucket(emulator, project, trainer="import time; time.sleep(600)")
+    with emulator.client(PipelineServiceClient) as pipelines:
+        name = pipelines.create_training_pipeline(parent=parent, training_pipeline=training_pipeline(bucket)).name
+        wait_until(lambda: pipelines.get_training_pipeline(name=name).state == PipelineState.PIPELINE_STATE_RUNNING)
+    emulator.stop(9)
+    again = new_emulator(state=tmp_path / "state")
+    with again.client(PipelineServiceClient) as pipelines:
+        ended = pipelines.get_training_pipeline(name=name)
+    assert ended.state == PipelineState.PIPELINE_STATE_FAILED
+    assert ended.error.message == "The emulator stopped while this training pipeline was running."
+    with again.client(JobServiceClient) as jobs:
+        assert jobs.get_custom_job(name=_backing_job(ended)).state == JobState.JOB_STATE_FAILED
 
 
 SCRIPT = """
