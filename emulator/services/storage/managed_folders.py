@@ -9,6 +9,7 @@ from typing import Any
 
 from google.api_core.exceptions import NotFound
 
+from emulator.core.coverage import shape
 from emulator.core.service import Context, DiscoveryService, JsonRequest
 from emulator.services.storage.store import ObjectFiles
 
@@ -23,10 +24,12 @@ class ManagedFolders(DiscoveryService):
     def __init__(self, store: ObjectFiles) -> None:
         self._store = store
 
+    @shape
     def get(self, request: JsonRequest, context: Context) -> dict[str, Any]:
         self._store.bucket(request.parameters["bucket"])
         raise NotFound("The specified managed folder does not exist.")
 
+    @shape
     def list(self, request: JsonRequest, context: Context) -> dict[str, Any]:
         self._store.bucket(request.parameters["bucket"])
         return {"kind": "storage#managedFolders"}

@@ -186,11 +186,13 @@ class Objects(DiscoveryService):
     # Copies
 
     def copy(self, request: JsonRequest, context: Context) -> dict[str, Any]:
-        return self._shown(request, self._copied(request))
+        given = request.parameters
+        return self._shown(request, self._copied(request, given["sourceBucket"], given["destinationBucket"]))
 
     def rewrite(self, request: JsonRequest, context: Context) -> dict[str, Any]:
         """All in one call, as the service does where class and location stay."""
-        stored = self._copied(request)
+        given = request.parameters
+        stored = self._copied(request, given["sourceBucket"], given["destinationBucket"])
         return {
             "kind": "storage#rewriteResponse",
             "totalBytesRewritten": str(stored.size),
@@ -199,15 +201,22 @@ class Objects(DiscoveryService):
             "resource": self._shown(request, stored, "resource"),
         }
 
-    def _copied(self, request: JsonRequest) -> StoredObject:
+    def move(self, request: JsonRequest, context: Context) -> dict[str, Any]:
+        bucket, source = request.parameters["bucket"], request.parameters["sourceObject"]
+        if source == request.parameters["destinationObject"]:
+            raise BadRequest("The source and destination of a move must be different objects.")
+        with self._store.database.transaction():
+            stored = self._copied(request, bucket, bucket)
+            self._store.delete(bucket, source)
+        return self._shown(request, stored)
+
+    def _copied(self, request: JsonRequest, source_bucket: str, bucket: str) -> StoredObject:
         given = request.parameters
-        bucket, name = given["destinationBucket"], given["destinationObject"]
+        name = given["destinationObject"]
         document = typed("Object", request.body)
         check_object_name(name)
         self._store.bucket(bucket)
-        source, descriptor = self._store.open(
-            given["sourceBucket"], given["sourceObject"], integer(given, "sourceGeneration")
-        )
+        source, descriptor = self._store.open(source_bucket, given["sourceObject"], integer(given, "sourceGeneration"))
         staged = None
         try:
             check_conditions(Preconditions.of(given, prefix="ifSource"), source)

@@ -309,6 +309,20 @@ def test_rename_moves_an_object(bucket: Bucket) -> None:
     assert bucket.blob("new").download_as_text() == "old"
 
 
+def test_move_takes_an_object_to_another_name_at_once(bucket: Bucket, client: Client) -> None:
+    put(bucket, "old", "taken")
+    bucket.move_blob(bucket.blob("old"), "dir/new")
+    assert [blob.name for blob in bucket.list_blobs()] == ["dir/new", "taken"]
+    assert bucket.blob("dir/new").download_as_text() == "old"
+    with pytest.raises(PreconditionFailed):
+        bucket.move_blob(bucket.blob("dir/new"), "taken", if_generation_match=0)
+    with pytest.raises(BadRequest):
+        bucket.move_blob(bucket.blob("taken"), "taken")
+    with pytest.raises(NotFound):
+        bucket.move_blob(bucket.blob("nothing"), "x")
+    assert [blob.name for blob in bucket.list_blobs()] == ["dir/new", "taken"]
+
+
 def test_rewrite_is_done_in_one_call(bucket: Bucket) -> None:
     put(bucket, "x")
     token, written, total = bucket.blob("y").rewrite(bucket.blob("x"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import threading
@@ -16,6 +17,7 @@ from emulator.core.interfaces import ObjectStore
 from emulator.services.storage import ObjectFiles
 from emulator.services.storage.catalogue import StoredObject
 from emulator.services.storage.checksums import extend_crc32c
+from emulator.services.storage.files import DiskFull
 from emulator.services.storage.preconditions import Preconditions
 from tests.emulator.services.storage.conftest import BUCKET
 
@@ -320,6 +322,23 @@ def test_readers_during_many_overwrites_see_whole_generations(store: ObjectFiles
         stop.set()
         assert sum(reader.result() for reader in readers) > 0
     assert torn == []
+
+
+def test_full_disk_is_said_and_leaves_nothing(
+    store: ObjectFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store, "x", b"before")
+
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(DiskFull, match="No space is left for objects") as raised:
+        store.write(f"gs://{BUCKET}/x", [b"after"])
+    assert raised.value.code == 507
+    monkeypatch.undo()
+    assert get(store, "x") == b"before"
+    assert is_empty(tmp_path / "objects" / "incoming")
 
 
 def test_generations_of_a_name_only_grow(store: ObjectFiles) -> None:
