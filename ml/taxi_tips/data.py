@@ -94,6 +94,13 @@ def split(examples: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return parts
 
 
+def fingerprint(rows: pd.DataFrame) -> str:
+    """Sixteen hexadecimal digits that are the same for the same examples and labels, in any order."""
+    table = np.column_stack([features.matrix(rows), rows[LABEL].to_numpy(dtype=np.float64)])
+    ordered = np.ascontiguousarray(table[np.lexsort(table.T)])
+    return hashlib.blake2b(ordered.tobytes(), digest_size=8).hexdigest()
+
+
 def require_usable(name: str, rows: pd.DataFrame) -> None:
     """Raise InputError when a split has too few rows, or labels of one kind only."""
     if len(rows) < _FEWEST_ROWS or rows[LABEL].nunique() < 2:

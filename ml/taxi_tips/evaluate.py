@@ -10,14 +10,13 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import joblib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from sklearn import metrics as measures
 
-from ml.errors import InputError, one_line_errors
-from ml.paths import input_files, local_path
+from ml.errors import one_line_errors
+from ml.paths import input_files
 from ml.taxi_tips import data, features, model
 
 THRESHOLD = 0.5
@@ -148,13 +147,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = data.read(input_files(arguments.data)).examples
         if not arguments.all_rows:
             rows = data.split(rows)["test"]
-        try:
-            fitted = joblib.load(local_path(arguments.model))
-            scores = model.probabilities(fitted, features.matrix(rows))
-        except OSError:
-            raise
-        except Exception as error:  # unpickling can raise anything
-            raise InputError(f"{arguments.model}: is not a model of these columns: {error}") from error
+        scores = model.scores(arguments.model, features.matrix(rows))
         truth = rows[data.LABEL].to_numpy(dtype=np.int64)
         print(json.dumps({**evaluate(truth, scores), "slices": evaluate_slices(rows, scores)}, allow_nan=False))
     return 0

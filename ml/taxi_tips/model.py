@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import joblib
 import numpy as np
 import numpy.typing as npt
 from sklearn.compose import ColumnTransformer
@@ -18,6 +19,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, TargetEncoder
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no types
 
+from ml.errors import InputError
+from ml.paths import local_path
 from ml.taxi_tips import features
 
 Matrix = npt.NDArray[np.float64]
@@ -86,6 +89,20 @@ def probabilities(model: Pipeline, rows: Matrix) -> Matrix:
     """The probability of a tip of 20 % or more, for each row."""
     positive: Matrix = model.predict_proba(rows)[:, 1]
     return positive
+
+
+def scores(location: str, rows: Matrix) -> Matrix:
+    """The probabilities that a saved model gives, one that you trust: loading it runs its code.
+
+    location: of its model.joblib, a path or a gs:// URI. Raises InputError when it is no model of our columns.
+    """
+    path = local_path(location)
+    try:
+        return probabilities(joblib.load(path), rows)
+    except OSError:
+        raise
+    except Exception as error:  # unpickling can raise anything
+        raise InputError(f"{location}: is not a model of these columns: {error}") from error
 
 
 def _staged_probabilities(model: Pipeline, rows: Matrix) -> Iterator[Matrix]:

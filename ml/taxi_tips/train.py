@@ -68,6 +68,7 @@ def train(
         "classification_metrics": evaluate.classification_metrics(truth, scores),
         "model": {"columns": features.COLUMNS, "label": data.LABEL, "trees": trees, **asdict(parameters)},
         "splits": {name: len(part) for name, part in splits.items()},
+        "fingerprint": data.fingerprint(splits["test"]),
         "versions": {
             "python": platform.python_version(),
             "numpy": np.__version__,

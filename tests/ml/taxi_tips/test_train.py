@@ -15,13 +15,11 @@ from ml.taxi_tips import data, generate, train
 ROOT = Path(__file__).parents[3]
 
 
-def _train(
-    *arguments: str, cwd: Path = ROOT, variables: dict[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
+def _train(*arguments: str) -> subprocess.CompletedProcess[str]:
     plain = {name: value for name, value in os.environ.items() if not name.startswith("AIP_")}
     return subprocess.run(
         [sys.executable, "-m", "ml.taxi_tips.train", *arguments],
-        cwd=cwd, env={**plain, **(variables or {})}, capture_output=True, text=True, timeout=120, check=False,
+        cwd=ROOT, env=plain, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
 
 
@@ -152,15 +150,24 @@ def test_main_takes_the_splits_of_a_managed_dataset(
     [
         ({}, "no data: give --data, or run in a job with a dataset"),
         ({"AIP_DATA_FORMAT": "bigquery"}, "AIP_DATA_FORMAT is bigquery; this trainer reads csv"),
-        ({"AIP_TRAINING_DATA_URI": "gs://bucket/training-*.csv"}, "/gcs is not mounted here"),
+        ({"AIP_TRAINING_DATA_URI": "gs://bucket/training-*.csv"}, "gcs is not mounted here"),
     ],
 )
-def test_main_without_usable_data_ends_with_one_line(tmp_path: Path, variables: dict[str, str], message: str) -> None:
-    if paths.MOUNT.is_dir():
-        pytest.skip("/gcs is mounted on this machine")
-    done = _train("--model-dir", str(tmp_path), variables=variables)
-    assert done.returncode == 1
-    (line,) = done.stderr.splitlines()
+def test_main_without_usable_data_ends_with_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variables: dict[str, str],
+    message: str,
+) -> None:
+    monkeypatch.setattr(paths, "MOUNT", tmp_path / "gcs")
+    for name in ("AIP_DATA_FORMAT", "AIP_TRAINING_DATA_URI"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match="1"):
+        train.main(["--model-dir", str(tmp_path / "out")])
+    (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ")
     assert message in line
 
