@@ -42,7 +42,11 @@ class BucketLinks:
                 for bucket in os.listdir(self._tree):
                     self._link(bucket)
             except OSError as error:
-                self._problem = f"{self._root} cannot be made at sandbox level none: {error.strerror}"
+                self._problem = (
+                    f"{self._root} cannot be made at sandbox level none ({error.strerror}). Make it once for yourself: "
+                    f"sudo mkdir -p {self._root} && sudo chown $(id -u) {self._root} "
+                    "(on macOS by a line in /etc/synthetic.conf)"
+                )
 
     def release(self) -> None:
         """Remove this emulator's links when nobody uses them any more."""

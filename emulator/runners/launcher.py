@@ -147,8 +147,13 @@ def supervise(program: int, lifeline: int) -> NoReturn:
                 os.read(wake, 4096)
             if lifeline in readable:
                 break
-    while end_children(program):
-        pid, ended = os.waitpid(-1, 0)
+    while True:
+        # Again and again: a child that ends hands its own children on to this process.
+        end_children(program)
+        try:
+            pid, ended = os.waitpid(-1, 0)
+        except ChildProcessError:
+            break
         if pid == program:
             status = ended
     code = 0 if status is None else status
@@ -168,17 +173,11 @@ def reap(program: int) -> int | None:
             return None
 
 
-def end_children(program: int) -> bool:
-    """Kill every child, and the program's group where children cannot be listed; False when none is left."""
+def end_children(program: int) -> None:
+    """Kill every child, and the program's group for where children cannot be listed."""
     kill(os.killpg, program)
     for child in children():
         kill(os.kill, child)
-    try:
-        # WNOWAIT leaves the status for waitpid.
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT | os.WNOHANG)
-    except ChildProcessError:
-        return False
-    return True
 
 
 def kill(how: Callable[[int, int], None], target: int) -> None:
