@@ -63,7 +63,7 @@ def read(files: Sequence[Path]) -> Dataset:
     for file in files:
         table, schema = _read_table(file, labelled=True)
         whole.rows_read += len(table)
-        parts.append(_labelled(table, schema, whole.dropped))
+        parts.append(_labelled(table, schema, file, whole.dropped))
     whole.examples = pd.concat(parts, ignore_index=True)
     _require_both_labels(whole, files)
     return whole
@@ -117,7 +117,7 @@ def _point(key: tuple[float, ...]) -> float:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") / 2**64
 
 
-def _labelled(table: pd.DataFrame, schema: schemas.Schema, dropped: dict[str, int]) -> pd.DataFrame:
+def _labelled(table: pd.DataFrame, schema: schemas.Schema, file: Path, dropped: dict[str, int]) -> pd.DataFrame:
     """The rows that have a label, with it. What is left out is counted into `dropped`."""
 
     def keep(rows: pd.DataFrame, mask: pd.Series[bool], reason: str) -> pd.DataFrame:
@@ -130,6 +130,7 @@ def _labelled(table: pd.DataFrame, schema: schemas.Schema, dropped: dict[str, in
     rows = keep(rows, rows.notna().all(axis=1), "incomplete")
     if schema.prepared:
         examples = rows.drop(columns="payment_type")
+        _refuse(examples[LABEL], examples[LABEL].where(examples[LABEL].isin([0, 1])), file, "0 or 1")
     else:
         rows = keep(rows, rows["fare_amount"] > 0, "no fare, or a refund")
         # Cents: 20 % of a fare is exact in whole numbers and not in binary fractions.

@@ -61,10 +61,13 @@ def matrix(examples: pd.DataFrame) -> npt.NDArray[np.float64]:
     return examples[list(COLUMNS)].to_numpy(dtype=np.float64)
 
 
-def instances(examples: pd.DataFrame) -> list[list[float]]:
-    """The same rows as JSON instances for online and batch prediction."""
-    rows: list[list[float]] = matrix(examples).tolist()
-    return rows
+def instances(examples: pd.DataFrame) -> list[list[float | None]]:
+    """The same rows as JSON instances for online and batch prediction; what is missing is None, as JSON has no NaN."""
+    rows = matrix(examples)
+    values = rows.astype(object)
+    values[np.isnan(rows)] = None
+    listed: list[list[float | None]] = values.tolist()
+    return listed
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ml.errors import InputError
-from ml.taxi_tips import data
+from ml.taxi_tips import data, schemas
 
 HEADER = (
     "pickup_datetime,dropoff_datetime,trip_distance,pickup_location_id,dropoff_location_id,"
@@ -130,6 +130,14 @@ def test_read_of_rows_that_end_with_a_comma_keeps_columns_in_place(tmp_path: Pat
         folder.mkdir()
         _csv(folder, _row() + end, _row(tip=0) + end)
     assert data.read([trailing / "trips.csv"]).examples.equals(data.read([plain / "trips.csv"]).examples)
+
+
+def test_read_of_a_label_that_is_neither_0_nor_1_says_where(tmp_path: Path) -> None:
+    file = tmp_path / "prepared.csv"
+    header = ",".join([*schemas.PREPARED, *schemas.PREPARED_OUTCOME])
+    file.write_text(f"{header}\n3,23,7,20,375,1.6,141,233,1,1\n3,23,7,20,375,1.6,141,233,1,0.5\n")
+    with pytest.raises(InputError, match=r"prepared\.csv:3: column tip_bin: '0\.5' is not 0 or 1"):
+        data.read([file])
 
 
 @pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n\x00\x00\xff\xfe", b'"never closed,\n1,2\n'])

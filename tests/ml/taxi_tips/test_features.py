@@ -47,6 +47,8 @@ def test_main_needs_no_outcome_of_the_trips(tmp_path: Path, capsys: pytest.Captu
     file.write_text(
         "pickup_datetime,dropoff_datetime,trip_distance,pickup_location_id,dropoff_location_id\n"
         "2019-03-23 20:21:09,2019-03-23 20:27:24,1.6,141,233\n"
+        "2019-03-23 20:21:09,2019-03-23 20:27:24,,141,233\n"
     )
     features.main(["--data", str(file)])
-    assert json.loads(capsys.readouterr().out) == [7, 20, 375, 1.6, 141, 233]
+    written = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert written == [[7, 20, 375, 1.6, 141, 233], [7, 20, 375, None, 141, 233]]
