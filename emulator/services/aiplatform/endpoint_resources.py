@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from google.api_core.exceptions import FailedPrecondition, InvalidArgument, NotFound
 from selfloop_apis import aiplatform_v1
@@ -137,11 +138,29 @@ def check_replica_counts(resources: aiplatform_v1.DedicatedResources) -> None:
         raise InvalidArgument("required_replica_count must not be more than min_replica_count.")
 
 
-def check_mutation(paths: Iterable[str]) -> None:
-    """Raises InvalidArgument for a field of a deployed model that stays as it was deployed."""
-    for path in paths:
+def mutate(deployed: DeployedModel, given: DeployedModel, paths: Iterable[str]) -> None:
+    """Bring what a mask names from `given` into a deployed model.
+
+    Not by the general rule: the replica counts are called immutable, and yet this is the method that changes them.
+    Raises InvalidArgument for an empty mask, and for a field that stays as it was deployed.
+    """
+    named = set(paths)
+    if not named:
+        raise InvalidArgument("List of found errors:\t1.Field: update_mask; Message: Required field is not set.\t")
+    for path in sorted(named):
         if path not in _MUTABLE:
             raise InvalidArgument(f"The field {path} of a DeployedModel cannot be changed.")
+        *parents, field = path.split(".")
+        target: Any = deployed
+        source: Any = given
+        for parent in parents:
+            target, source = getattr(target, parent), getattr(source, parent)
+        if target.DESCRIPTOR.fields_by_name[field].is_repeated:
+            target.ClearField(field)
+            getattr(target, field).MergeFrom(getattr(source, field))
+        else:
+            setattr(target, field, getattr(source, field))
+    check_replica_counts(deployed.dedicated_resources)
 
 
 def find_deployed_model(endpoint: Endpoint, deployed_model_id: str) -> DeployedModel:

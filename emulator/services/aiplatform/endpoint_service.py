@@ -236,14 +236,10 @@ class EndpointService(GapicService):
         name = self._name(request.endpoint)
         given = request.deployed_model
         paths = list(request.update_mask.paths)
-        resources.check_mutation(paths)
-        changed = DeployedModel()
-        changed.CopyFrom(resources.find_deployed_model(self._endpoints.get(name), given.id))
-        field_masks.update(changed, given, paths)
-        resources.check_replica_counts(changed.dedicated_resources)
+        resources.mutate(resources.find_deployed_model(self._endpoints.get(name), given.id), given, paths)
 
         def change(stored: Endpoint) -> None:
-            field_masks.update(resources.find_deployed_model(stored, given.id), given, paths)
+            resources.mutate(resources.find_deployed_model(stored, given.id), given, paths)
 
         def work(_: object) -> aiplatform_v1.MutateDeployedModelResponse:
             endpoint = self._update(name, change)
@@ -309,7 +305,7 @@ class _Stages:
 def _check_endpoint(endpoint: Endpoint) -> None:
     """Raises InvalidArgument."""
     found = FoundErrors()
-    found.check_display_name(endpoint.display_name, "endpoint.display_name")
-    found.check_labels(endpoint.labels, "endpoint.labels")
+    found.check_display_name(endpoint.display_name)
+    found.check_labels(endpoint.labels)
     found.raise_any()
     resources.check_split(endpoint.traffic_split, [deployed.id for deployed in endpoint.deployed_models])

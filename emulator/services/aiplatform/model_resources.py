@@ -77,10 +77,10 @@ def check_upload(model: aiplatform_v1.Model, model_id: str, parent_model: str) -
             f"The model_id {model_id[:100]!r} is invalid: up to 63 of [a-z0-9_-], no number or hyphen first."
         )
     found = FoundErrors()
-    found.check_display_name(model.display_name, "model.display_name")
-    found.check_labels(model.labels, "model.labels")
+    found.check_display_name(model.display_name)
+    found.check_labels(model.labels)
     if model.artifact_uri:
-        found.check_gcs_uri(model.artifact_uri, "model.artifact_uri")
+        found.check_gcs_uri(model.artifact_uri, "artifact_uri")
     found.raise_any()
     for alias in model.version_aliases:
         _check_alias(alias)

@@ -129,8 +129,8 @@ class ModelService(GapicService):
         def change(stored: Model) -> None:
             field_masks.update(stored, given, paths, updatable)
             found = FoundErrors()
-            found.check_display_name(stored.display_name, "model.display_name")
-            found.check_labels(stored.labels, "model.labels")
+            found.check_display_name(stored.display_name)
+            found.check_labels(stored.labels)
             found.raise_any()
 
         if version:
