@@ -15,6 +15,8 @@ from pathlib import Path
 
 _PATH = re.compile(r"/gcs(?:/([a-z0-9][a-z0-9._-]*))?(?![\w.-])")
 _OUTPUT = re.compile(r"gs://([a-z0-9][a-z0-9._-]*)")
+#: Tells that an emulator made the folder, so that whoever is the last to leave removes it. No bucket has such a name.
+_MADE = ".made-by-selfloop"
 
 
 class BucketLinks:
@@ -24,7 +26,6 @@ class BucketLinks:
         self._tree = tree
         self._root = root
         self._users = 0
-        self._made_root = False
         self._ours: set[str] = set()
         self._clashes: set[str] = set()
         self._problem: str | None = None
@@ -36,9 +37,9 @@ class BucketLinks:
             self._users += 1
             self._problem = None
             try:
-                if not self._root.exists():
+                with contextlib.suppress(FileExistsError):
                     self._root.mkdir()
-                    self._made_root = True
+                    (self._root / _MADE).touch()
                 for bucket in os.listdir(self._tree):
                     self._link(bucket)
             except OSError as error:
@@ -60,10 +61,7 @@ class BucketLinks:
                         (self._root / bucket).unlink()
             self._ours.clear()
             self._clashes.clear()
-            if self._made_root:
-                with contextlib.suppress(OSError):  # another emulator's links are in it
-                    self._root.rmdir()
-                self._made_root = self._root.exists()
+            self._remove_root()
 
     def problem(self, texts: Iterable[str], outputs: Iterable[str] = ()) -> str | None:
         """Why a job with these words cannot run, or None.
@@ -87,6 +85,17 @@ class BucketLinks:
     def warning(self) -> str | None:
         """What a job that did not name /gcs should know."""
         return self._problem
+
+    def _remove_root(self) -> None:
+        """Unless it was there before all emulators, or another one has links in it."""
+        made = self._root / _MADE
+        with contextlib.suppress(OSError):
+            if os.listdir(self._root) == [_MADE]:
+                made.unlink()
+                try:
+                    self._root.rmdir()
+                except OSError:  # somebody has just put a link in it
+                    made.touch()
 
     def _link(self, bucket: str) -> None:
         target = self._tree / bucket

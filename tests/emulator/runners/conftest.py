@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from google.api_core.exceptions import NotFound
@@ -26,6 +27,8 @@ from tests.conftest import REQUIRE_ALL
 
 IMAGE = "us-docker.pkg.dev/vertex-ai/training/sklearn-cpu.1-6:latest"
 MIB = 1 << 20
+#: Level none links it into the machine's own /gcs, where other runs of these tests do the same.
+BUCKET = f"bucket-{uuid4().hex[:12]}"
 
 
 class FolderStore:
@@ -149,7 +152,7 @@ class Runtime:
         """Run a module of packages, given as the bytes of source distributions or as the URIs of some."""
         uris = []
         for index, source in enumerate(sources):
-            uri = source if isinstance(source, str) else f"gs://bucket/packages/trainer-{index}.1.tar.gz"
+            uri = source if isinstance(source, str) else f"gs://{BUCKET}/packages/trainer-{index}.1.tar.gz"
             if isinstance(source, bytes):
                 self.objects.write(uri, [source])
             uris.append(uri)
@@ -206,7 +209,7 @@ def make_runtime(tmp_path: Path, wheels: WheelCache) -> Iterator[MakeRuntime]:
         if level == "full":
             require_full()
         folder = tmp_path / str(len(made))
-        (folder / "objects" / "tree" / "bucket").mkdir(parents=True)
+        (folder / "objects" / "tree" / BUCKET).mkdir(parents=True)
         settings = Settings(state=folder, sandbox=level, egress=egress)
         objects, network = FolderStore(folder / "objects" / "tree"), EchoNetwork(folder)
         runner = ProcessRunner(settings, objects, network, limits)

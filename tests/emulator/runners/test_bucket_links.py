@@ -9,7 +9,7 @@ import pytest
 
 from emulator.core.interfaces import ExitReason
 from emulator.runners.bucket_links import BucketLinks
-from tests.emulator.runners.conftest import MakeRuntime
+from tests.emulator.runners.conftest import BUCKET, MakeRuntime
 
 
 @pytest.fixture
@@ -48,9 +48,11 @@ def test_two_emulators_use_it_side_by_side(tmp_path: Path, root: Path) -> None:
     one.acquire()
     two.acquire()
     one.release()
-    assert os.listdir(root) == ["b"]
+    assert (root / "b").exists()
+    assert not os.path.lexists(root / "a")
     assert two.problem(["/gcs/b/x"]) is None
     two.release()
+    assert not root.exists()
 
 
 def test_bucket_of_the_same_name_is_refused_by_name(tmp_path: Path, root: Path) -> None:
@@ -88,10 +90,10 @@ def test_job_that_names_gcs_where_there_is_none_fails_and_another_is_told(
     runtime = make_runtime("none")
     (tmp_path / "file").write_text("no folder")
     runtime.runner.links = BucketLinks(runtime.objects.tree, tmp_path / "file" / "gcs")
-    result = runtime.run(runtime.container("ls", "/gcs/bucket")).result
+    result = runtime.run(runtime.container("ls", f"/gcs/{BUCKET}")).result
     assert result.reason is ExitReason.START_FAILED
     assert "customJobs/1/workerpool0-0 cannot be run: It uses /gcs, but" in result.message
-    result = runtime.run(runtime.container("true", env={"AIP_MODEL_DIR": "gs://bucket/model/"})).result
+    result = runtime.run(runtime.container("true", env={"AIP_MODEL_DIR": f"gs://{BUCKET}/model/"})).result
     assert result.reason is ExitReason.START_FAILED
     job = runtime.run(runtime.container("true"))
     assert job.result.succeeded

@@ -10,7 +10,7 @@ import pytest
 from emulator.core.interfaces import ExitReason, PythonPackage
 from emulator.runners import packages
 from emulator.settings import SandboxLevel
-from tests.emulator.runners.conftest import IMAGE, MakeRuntime, Runtime, source_distribution, tarball
+from tests.emulator.runners.conftest import BUCKET, IMAGE, MakeRuntime, Runtime, source_distribution, tarball
 
 
 def test_module_of_a_package_runs_with_its_arguments(runtime: Runtime) -> None:
@@ -22,7 +22,7 @@ def test_module_of_a_package_runs_with_its_arguments(runtime: Runtime) -> None:
 
 def test_log_tells_the_steps_of_the_real_runner(runtime: Runtime) -> None:
     job = runtime.run_package(source_distribution("print('trained')"), args=["--epochs=3"])
-    uri = "gs://bucket/packages/trainer-0.1.tar.gz"
+    uri = f"gs://{BUCKET}/packages/trainer-0.1.tar.gz"
     steps = [
         "Running run_module.py",
         "Running module trainer.task.",
@@ -68,9 +68,9 @@ def test_setup_that_fails_fails_the_container_with_its_output(runtime: Runtime) 
 
 
 def test_missing_package_is_a_failed_start(runtime: Runtime) -> None:
-    result = runtime.run_package("gs://bucket/none.tar.gz").result
+    result = runtime.run_package(f"gs://{BUCKET}/none.tar.gz").result
     assert result.reason is ExitReason.START_FAILED
-    assert "gs://bucket/none.tar.gz could not be downloaded: " in result.message
+    assert f"gs://{BUCKET}/none.tar.gz could not be downloaded: " in result.message
 
 
 def test_second_run_of_a_package_builds_nothing(runtime: Runtime) -> None:
@@ -116,13 +116,13 @@ def test_missing_requirement_is_installed_where_something_is_let_out(
 ) -> None:
     runtime = make_runtime(level, egress=("package-index",))
     library = source_distribution("VALUE = 42", name="library")
-    runtime.objects.write("gs://bucket/links/library-0.1.tar.gz", [library])
+    runtime.objects.write(f"gs://{BUCKET}/links/library-0.1.tar.gz", [library])
     trainer = source_distribution("from library.task import VALUE; print(VALUE)", requires=["library"])
-    runtime.objects.write("gs://bucket/trainer-0.1.tar.gz", [trainer])
+    runtime.objects.write(f"gs://{BUCKET}/trainer-0.1.tar.gz", [trainer])
     container = runtime.container(
-        package=PythonPackage(("gs://bucket/trainer-0.1.tar.gz",), "trainer.task"),
+        package=PythonPackage((f"gs://{BUCKET}/trainer-0.1.tar.gz",), "trainer.task"),
         # Stands for the index: what pip is told where to look is its environment's business.
-        env={"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": "/gcs/bucket/links", "PIP_NO_BUILD_ISOLATION": "0"},
+        env={"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": f"/gcs/{BUCKET}/links", "PIP_NO_BUILD_ISOLATION": "0"},
     )
     job = runtime.run(container)
     assert job.result.succeeded, job.text
@@ -131,8 +131,8 @@ def test_missing_requirement_is_installed_where_something_is_let_out(
 
 def test_pip_install_of_a_package_in_gcs_works_offline_with_build_isolation(runtime: Runtime) -> None:
     """What CustomJob.from_local_script sends for images that it does not know."""
-    runtime.objects.write("gs://bucket/staging/trainer-0.1.tar.gz", [source_distribution("print('from script')")])
-    command = "pip3 install -q --user /gcs/bucket/staging/trainer-0.1.tar.gz && python3 -m trainer.task --epochs=3"
+    runtime.objects.write(f"gs://{BUCKET}/staging/trainer-0.1.tar.gz", [source_distribution("print('from script')")])
+    command = f"pip3 install -q --user /gcs/{BUCKET}/staging/trainer-0.1.tar.gz && python3 -m trainer.task --epochs=3"
     job = runtime.run(runtime.container("sh", "-c", command, env={"PIP_NO_INDEX": "1"}))
     assert job.result.succeeded, job.text
     assert job.lines[-1].text == "from script"
@@ -166,7 +166,7 @@ def member(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
 def test_what_is_no_package_is_a_failed_start(runtime: Runtime, content: bytes, said: str) -> None:
     result = runtime.run_package(content).result
     assert result.reason is ExitReason.START_FAILED
-    assert result.message.startswith("gs://bucket/packages/trainer-0.1.tar.gz is no Python package: ")
+    assert result.message.startswith(f"gs://{BUCKET}/packages/trainer-0.1.tar.gz is no Python package: ")
     assert said in result.message
 
 

@@ -16,7 +16,7 @@ from emulator.runners import sandbox_process
 from emulator.runners.limits import Limits
 from emulator.settings import SandboxLevel
 from tests.conftest import wait_until
-from tests.emulator.runners.conftest import IMAGE, MIB, MakeRuntime, Runtime, processes_with, tarball
+from tests.emulator.runners.conftest import BUCKET, IMAGE, MIB, MakeRuntime, Runtime, processes_with, tarball
 
 
 def test_container_that_exits_with_0_succeeds(runtime: Runtime) -> None:
@@ -122,8 +122,8 @@ def test_large_output_arrives_whole_in_flat_memory(runtime: Runtime, size: int) 
 
 def test_slow_consumer_slows_the_program_down(runtime: Runtime) -> None:
     gate = threading.Event()
-    done = runtime.objects.tree / "bucket" / "done"
-    source = f"print('x' * {8 * MIB}); open('/gcs/bucket/done', 'w').close()"
+    done = runtime.objects.tree / BUCKET / "done"
+    source = f"print('x' * {8 * MIB}); open('/gcs/{BUCKET}/done', 'w').close()"
     waiting = threading.Event()
 
     def consume(lines: Sequence[OutputLine]) -> None:
@@ -273,8 +273,13 @@ def test_single_file_beyond_the_quota_is_refused_by_the_system(level: SandboxLev
 
 def test_objects_do_not_count_as_scratch(level: SandboxLevel, make_runtime: MakeRuntime) -> None:
     runtime = make_runtime(level, Limits(disk_bytes=10 * MIB))
-    source = "import time\nfor i in range(4): open(f'/gcs/bucket/{i}', 'wb').write(b'x' * 5 * 2**20)\ntime.sleep(1.5)"
-    assert runtime.python(source).result.succeeded
+    source = (
+        "import sys, time\n"
+        "for i in range(4):\n"
+        "    with open(f'/gcs/{sys.argv[1]}/{i}', 'wb') as file: file.write(b'x' * 5 * 2**20)\n"
+        "time.sleep(1.5)"
+    )
+    assert runtime.python(source, BUCKET).result.succeeded
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="memory is watched through /proc")
@@ -302,9 +307,9 @@ def test_shared_pages_of_forked_children_count_once(level: SandboxLevel, make_ru
 
 
 def test_written_objects_are_published_at_the_end(runtime: Runtime) -> None:
-    job = runtime.python("import os; os.makedirs('/gcs/bucket/a'); open('/gcs/bucket/a/b', 'w').write('c')")
+    job = runtime.python(f"import os; os.makedirs('/gcs/{BUCKET}/a'); open('/gcs/{BUCKET}/a/b', 'w').write('c')")
     assert job.result.succeeded, job.text
-    assert (runtime.objects.tree / "bucket" / "a" / "b").read_text() == "c"
+    assert (runtime.objects.tree / BUCKET / "a" / "b").read_text() == "c"
     assert runtime.objects.published == 1
 
 
@@ -336,12 +341,12 @@ def test_close_ends_what_runs(runtime: Runtime) -> None:
 
 def test_packages_that_a_program_installs_win_and_stay_in_its_sandbox(runtime: Runtime) -> None:
     command = (
-        "pip install -q --no-index --user /gcs/bucket/joblib-9.tar.gz && "
+        f"pip install -q --no-index --user /gcs/{BUCKET}/joblib-9.tar.gz && "
         "python3 -c 'import joblib; print(joblib.__file__, joblib.MARK)'"
     )
     setup = "from setuptools import setup; setup(name='joblib', version='9', packages=['joblib'])"
     package = tarball({"joblib-9/setup.py": setup, "joblib-9/joblib/__init__.py": "MARK = 9"})
-    runtime.objects.write("gs://bucket/joblib-9.tar.gz", [package])
+    runtime.objects.write(f"gs://{BUCKET}/joblib-9.tar.gz", [package])
     job = runtime.run(runtime.container("sh", "-c", command))
     assert job.result.succeeded, job.text
     path, mark = job.lines[-1].text.split()
