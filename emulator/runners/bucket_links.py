@@ -37,11 +37,10 @@ class BucketLinks:
             self._users += 1
             self._problem = None
             try:
-                with contextlib.suppress(FileExistsError):
-                    self._root.mkdir()
-                    (self._root / _MADE).touch()
-                for bucket in os.listdir(self._tree):
-                    self._link(bucket)
+                try:
+                    self._link_all()
+                except FileNotFoundError:  # another emulator has just removed the folder
+                    self._link_all()
             except OSError as error:
                 self._problem = (
                     f"{self._root} cannot be made at sandbox level none ({error.strerror}). Make it once for yourself: "
@@ -85,6 +84,21 @@ class BucketLinks:
     def warning(self) -> str | None:
         """What a job that did not name /gcs should know."""
         return self._problem
+
+    def remove_left(self) -> None:
+        """Remove the links of an earlier run that was killed."""
+        with self._lock, contextlib.suppress(OSError):
+            for name in os.listdir(self._root):
+                if self._leads_to(name) == self._tree / name:
+                    (self._root / name).unlink()
+            self._remove_root()
+
+    def _link_all(self) -> None:
+        with contextlib.suppress(FileExistsError):
+            self._root.mkdir()
+            (self._root / _MADE).touch()
+        for bucket in os.listdir(self._tree):
+            self._link(bucket)
 
     def _remove_root(self) -> None:
         """Unless it was there before all emulators, or another one has links in it."""

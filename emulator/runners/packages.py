@@ -91,8 +91,8 @@ class Installer:
             ) from None
         except archives.NotAPackage as error:
             raise StartFailed(f"{uri} is no Python package: {error}") from None
-        except OSError as error:  # a name that is none, such as that of a folder
-            raise StartFailed(f"The package {uri} could not be downloaded: {error.strerror}") from None
+        except (OSError, ValueError) as error:  # a name that is none for a file
+            raise StartFailed(f"The package {uri} could not be downloaded: {error}") from None
         environment = self.sandbox.description.environment
         assert environment is not None  # noqa: S101  # packages are installed for a Python
         key = None if archive.is_wheel else self.cache.key(file, environment.root)

@@ -49,6 +49,7 @@ class ProcessRunner:
         self.has_way_out = bool(settings.egress)
         self.wheels = WheelCache(settings.state / "wheels")
         self.links = BucketLinks(objects.tree)
+        self.links.remove_left()
         self._running: set[_Run] = set()
 
     def start(self, container: Container, output: Output) -> ContainerHandle:

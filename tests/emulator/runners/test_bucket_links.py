@@ -75,6 +75,16 @@ def test_link_of_an_emulator_that_is_gone_is_replaced(tmp_path: Path, root: Path
     assert os.readlink(root / "a") == str(tmp_path / "one" / "a")
 
 
+def test_links_of_a_killed_run_are_removed_and_others_left(tmp_path: Path, root: Path) -> None:
+    BucketLinks(tree(tmp_path, "one", "a"), root).acquire()
+    BucketLinks(tree(tmp_path, "two", "b"), root).acquire()
+    BucketLinks(tmp_path / "one", root).remove_left()
+    assert not os.path.lexists(root / "a")
+    assert (root / "b").exists()
+    BucketLinks(tmp_path / "two", root).remove_left()
+    assert not root.exists()
+
+
 def test_place_that_cannot_be_made_is_a_problem_of_those_who_name_it(tmp_path: Path) -> None:
     links = BucketLinks(tree(tmp_path, "one", "a"), tmp_path / "file" / "gcs")
     (tmp_path / "file").write_text("no folder")

@@ -73,6 +73,16 @@ def test_missing_package_is_a_failed_start(runtime: Runtime) -> None:
     assert f"gs://{BUCKET}/none.tar.gz could not be downloaded: " in result.message
 
 
+@pytest.mark.parametrize("name", ["..", "folder/", "nul\0byte.tar.gz"])
+def test_package_whose_name_is_none_for_a_file_is_a_failed_start(
+    runtime: Runtime, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime.objects, "read", lambda uri: iter([b"x"]))
+    result = runtime.run_package(f"gs://{BUCKET}/{name}").result
+    assert result.reason is ExitReason.START_FAILED
+    assert "could not be downloaded" in result.message
+
+
 def test_second_run_of_a_package_builds_nothing(runtime: Runtime) -> None:
     package = source_distribution(f"print('ran')  # {uuid4()}")
     first = runtime.run_package(package)
