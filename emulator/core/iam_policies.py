@@ -62,7 +62,8 @@ class IamPolicies:
                 # Without a mask it is `bindings, etag`: audit configuration stays as it is.
                 stored.ClearField("audit_configs")
                 stored.audit_configs.extend(current.audit_configs)
-            stored.version = stored.version or 1
+            # Version 3 is that of policies with conditions; clients ask for it whether there are any or not.
+            stored.version = 3 if any(binding.HasField("condition") for binding in stored.bindings) else 1
             stored.etag = b"\x07" + secrets.token_bytes(7)
             connection.execute(
                 "INSERT OR REPLACE INTO iam_policies VALUES (?, ?)", (resource, stored.SerializeToString())

@@ -14,11 +14,11 @@ from emulator.core.projects import Project
 #: Names by which filters of v1 and queries of v3 call what a project has.
 _SEARCHABLE: Mapping[str, Callable[[Any], str]] = {
     "id": lambda project: str(project.project_id),
-    "projectId": lambda project: str(project.project_id),
-    "projectNumber": lambda project: str(project.name.removeprefix("projects/")),
+    "project_id": lambda project: str(project.project_id),
+    "project_number": lambda project: str(project.name.removeprefix("projects/")),
     "name": lambda project: str(project.display_name),
-    "displayName": lambda project: str(project.display_name),
-    "lifecycleState": lambda project: "ACTIVE",
+    "display_name": lambda project: str(project.display_name),
+    "lifecycle_state": lambda project: "ACTIVE",
     "state": lambda project: "ACTIVE",
 }
 

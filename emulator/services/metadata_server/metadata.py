@@ -1,7 +1,8 @@
 """metadata.google.internal: project, place and identity of who asks, and tokens for that identity.
 
-What comes in by a sandbox's listener is told its job's project and service account, everything else those of
-this emulator. Whoever can send the header `Metadata-Flavor: Google` may ask: a web page of another origin cannot.
+What comes in by a sandbox's listener is told its job's project and service account. On loopback, where a client has
+to be sent by GCE_METADATA_HOST, it is those of this emulator. A shell that asks for metadata.google.internal by name
+gets no answer worth the name: it is no machine of Google's, and libraries would log and authenticate as one. Whoever can send the header `Metadata-Flavor: Google` may ask: a web page of another origin cannot.
 Source: https://cloud.google.com/compute/docs/metadata/overview
 """
 
@@ -49,6 +50,8 @@ class MetadataServer(PlainHttp):
         return path.startswith("/computeMetadata") or (path == "/" and "metadata-flavor" in headers)
 
     def handle(self, request: HttpRequest) -> HttpResponse:
+        if request.host in _HOSTS and request.sandbox is None:
+            return HttpResponse(404, {"Content-Type": "text/plain"}, b"There is no metadata server outside of jobs.\n")
         if request.verb not in ("get", "head"):
             return _text("Method Not Allowed", 405)
         if request.path in ("/", "/computeMetadata", "/computeMetadata/"):
