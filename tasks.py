@@ -370,7 +370,8 @@ def data_seed(
         session.ask(f"Replace {uri} by generated rows?", yes=yes)
         bring_about(session.config, session.clients, report, {"bucket"})
         with report.step("data"):
-            data.seed(session.config, session.clients, key, report, rows=rows or None, random_seed=seed if seed >= 0 else None)
+            chosen = {"rows": rows or None, "random_seed": seed if seed >= 0 else None}
+            data.seed(session.config, session.clients, key, report, **chosen)
         print(uri)
 
 

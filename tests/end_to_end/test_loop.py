@@ -31,6 +31,16 @@ from tests.conftest import Emulator, wait_until
 TASK_SECONDS = 180
 ROWS = "datasets:\n  taxi-trips:\n    rows: 2000\n"
 
+SPLIT = (
+    "endpoints:\n  taxi-tips:\n    deployed_models:\n"
+    "      - {model: taxi-tips, version: '1', traffic_percentage: 80}\n"
+    "      - {model: taxi-tips, version: default, traffic_percentage: 20}\n"
+)
+COPY = (
+    "import sys; from google.cloud.storage import Client; "
+    "Client().bucket('selfloop-local-loop').blob('datasets/taxi-trips.csv').download_to_filename(sys.argv[1])"
+)
+
 ReadConfig = Callable[[str], Config]
 
 
@@ -106,13 +116,19 @@ def test_loop_starts_an_emulator_and_ends_in_predictions(fresh_state: Path) -> N
     assert (again.returncode, again.stdout) == (0, "no changes\n"), again.stderr
 
 
-def test_what_the_loop_made_is_shown_by_the_tasks_that_it_names(fresh_state: Path) -> None:
-    inv("loop", state=fresh_state)
-    status = inv("endpoint.status", state=fresh_state)
-    assert "serves taxi-tips version" in status.stdout
-    described = json.loads(inv("model.describe", state=fresh_state).stdout)
-    assert described["versions"][0]["metrics"]["auRoc"] > 0.5
-    assert described["versions"][0]["labels"]["git-commit"]
+def test_loop_on_a_file_of_ones_own_is_shown_by_the_tasks_that_it_names(fresh_state: Path, tmp_path: Path) -> None:
+    with data.generated(load_config("local").datasets["taxi-trips"], rows=1500, random_seed=7) as generated:
+        mine = shutil.copy(generated, tmp_path / "mine.csv")
+    told = inv("loop", "--data", str(mine), state=fresh_state)
+    assert " -> " in told.stdout, told.stderr
+    listed = inv("emulator.exec", "--", sys.executable, "-c", COPY, str(tmp_path / "copy.csv"), state=fresh_state)
+    assert listed.returncode == 0, listed.stderr
+    assert (tmp_path / "copy.csv").read_bytes() == Path(mine).read_bytes()
+
+    assert "serves taxi-tips version" in inv("endpoint.status", state=fresh_state).stdout
+    newest = json.loads(inv("model.describe", state=fresh_state).stdout)["versions"][0]
+    assert newest["metrics"]["auRoc"] > 0.5
+    assert newest["labels"]["git-commit"]
     answered = inv("endpoint.test", "[[3, 20, 264, 1.52, 239, 50]]", state=fresh_state)
     assert json.loads(answered.stdout)["predictions"] in ([0], [1])
     rows = [json.loads(line) for line in inv("predict", "--rows", "3", state=fresh_state).stdout.splitlines()]
@@ -120,61 +136,73 @@ def test_what_the_loop_made_is_shown_by_the_tasks_that_it_names(fresh_state: Pat
     assert inv("emulator.up", state=fresh_state).stdout.startswith("an emulator runs on")
 
 
+def test_an_interrupted_wait_says_how_to_look_and_the_training_goes_on(fresh_state: Path) -> None:
+    inv("emulator.up", state=fresh_state)
+    before = version_count(fresh_state)
+    plain = {name: value for name, value in os.environ.items() if not name.upper().endswith("PROXY")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "invoke", "train"], cwd=ROOT, env={**plain, "SELFLOOP_STATE": str(fresh_state)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "Job is running" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "the training goes on: gcloud ai custom-jobs stream-logs" in told
+    assert "Traceback" not in told
+    wait_until(lambda: version_count(fresh_state) == before + 1, seconds=60)
+
+
+def version_count(state: Path) -> int:
+    """Versions that the registry holds of the model."""
+    described = inv("model.describe", state=state)
+    return len(json.loads(described.stdout)["versions"]) if described.returncode == 0 else 0
+
+
 # ------------------------------------------------------------------ desired state
 
 
-def test_apply_brings_everything_about_and_then_has_nothing_to_do(read: ReadConfig) -> None:
+def test_apply_follows_the_configuration_through_its_life(read: ReadConfig) -> None:
     config = read(ROWS)
-    assert changes(applied(config))[0][:2] == ("create", "bucket")
-    assert [health.healthy for health in check_health(config, Clients(config))] == [True]
+    clients = Clients(config)
+    first = applied(config)
+    assert [change[:2] for change in changes(first)] == [("create", kind) for kind in ("bucket", "model", "endpoint")]
+    assert [health.healthy for health in check_health(config, clients)] == [True]
     assert deployed_versions(config) == ["1"]
 
+    described = applied(read(f"{ROWS}models:\n  taxi-tips:\n    description: Tips\n    labels: {{team: a}}\n"))
+    assert changes(described) == [("update", "model", ("description", "labels"))]
+    versioned = applied(read(f"{ROWS}buckets:\n  loop:\n    versioning_enabled: true\n"))
+    assert ("update", "bucket", ("versioning_enabled",)) in changes(versioned)
+    assert deployed_versions(config) == ["1"]
 
-def test_apply_of_small_changes_trains_nothing(read: ReadConfig) -> None:
-    applied(read(ROWS))
-    plan = applied(read(f"{ROWS}models:\n  taxi-tips:\n    description: Tips\n    labels: {{team: a}}\n"))
-    assert changes(plan) == [("update", "model", ("description", "labels"))]
-    plan = applied(read(f"{ROWS}buckets:\n  loop:\n    versioning_enabled: true\n"))
-    assert ("update", "bucket", ("versioning_enabled",)) in changes(plan)
-
-
-def test_apply_of_another_training_deploys_its_version_and_takes_the_old_one_off(read: ReadConfig) -> None:
-    applied(read(ROWS))
-    config = read(f"{ROWS}models:\n  taxi-tips:\n    training:\n      env: {{SEED: '2'}}\n")
-    plan = applied(config)
-    assert changes(plan) == [("update", "model", ("training",)), ("update", "endpoint", ("deployed_models",))]
+    other_training = f"{ROWS}models:\n  taxi-tips:\n    training:\n      env: {{SEED: '2'}}\n"
+    retrained = applied(read(other_training))
+    assert ("update", "model", ("training",)) in changes(retrained)
+    assert ("update", "endpoint", ("deployed_models",)) in changes(retrained)
     assert deployed_versions(config) == ["2"]
 
-
-def test_apply_splits_the_traffic_between_two_versions(read: ReadConfig) -> None:
-    applied(read(ROWS))
-    training.train(read(ROWS), Clients(read(ROWS)), "taxi-tips", quiet())
-    config = read(
-        f"{ROWS}endpoints:\n  taxi-tips:\n    deployed_models:\n"
-        "      - {model: taxi-tips, version: '1', traffic_percentage: 80}\n"
-        "      - {model: taxi-tips, version: default, traffic_percentage: 20}\n"
-    )
-    applied(config)
-    endpoint = Clients(config).endpoints.get_endpoint(name=config.endpoint_name("taxi-tips"))
+    applied(read(f"{other_training}{SPLIT}"))
+    endpoint = clients.endpoints.get_endpoint(name=config.endpoint_name("taxi-tips"))
     versions = {deployed.id: deployed.model_version_id for deployed in endpoint.deployed_models}
     assert {versions[id_]: share for id_, share in endpoint.traffic_split.items()} == {"1": 80, "2": 20}
 
-
-def test_apply_deletes_what_is_not_declared_any_more_only_when_asked(read: ReadConfig) -> None:
-    applied(read(ROWS))
-    bare = read(ROWS).model_copy(update={"endpoints": {}, "models": {}})
-    kept = applied(bare)
-    assert [change.action.value for change in kept.changes] == ["delete", "delete"]
-    assert deployed_versions(read(ROWS)) == ["1"]
+    bare = config.model_copy(update={"endpoints": {}, "models": {}})
+    assert [change[0] for change in changes(applied(bare))] == ["delete", "delete", "update"]
+    assert sorted(deployed_versions(config)) == ["1", "2"]
     applied(bare, prune=True)
-    clients = Clients(bare)
     assert list(clients.endpoints.list_endpoints(parent=bare.parent)) == []
     assert list(clients.models.list_models(parent=bare.parent)) == []
 
 
 def test_a_rehearsal_shares_nothing_with_another_project(read: ReadConfig, project: str) -> None:
-    applied(read(ROWS))
-    other = read(ROWS).model_copy(update={"project": f"{project}-b"})
+    config = read(ROWS)
+    clients = Clients(config)
+    apply_plan(plan_of(config, clients, {"bucket"}), config, clients, quiet())
+    other = config.model_copy(update={"project": f"{project}-b"})
     assert {change.action for change in plan_of(other, Clients(other)).changes} == {Action.CREATE}
 
 
@@ -194,16 +222,6 @@ def test_loop_on_data_that_is_none_fails_with_the_trainers_own_words(read: ReadC
     file.write_text("a,b\n1,2\n")
     with pytest.raises(OpsError, match=r"the training did not succeed: .*non-zero status of 1"):
         loop.run(read(ROWS), quiet(), data_file=file)
-
-
-def test_loop_trains_on_a_file_of_ones_own(read: ReadConfig, tmp_path: Path) -> None:
-    config = read(ROWS)
-    with data.generated(config.datasets["taxi-trips"], rows=1500, random_seed=7) as generated:
-        file = shutil.copy(generated, tmp_path / "mine.csv")
-    story = loop.run(config, quiet(), data_file=Path(file))
-    blob = Clients(config).storage.bucket(config.bucket_name("loop")).blob("datasets/taxi-trips.csv")
-    assert blob.download_as_bytes() == Path(file).read_bytes()
-    assert len(story.predictions) == loop.CHECKED_ROWS
 
 
 def test_a_deployment_that_fails_leaves_the_serving_version(read: ReadConfig) -> None:
@@ -232,29 +250,3 @@ def test_a_deployment_that_fails_leaves_the_serving_version(read: ReadConfig) ->
     assert deployed_versions(config) == ["1"]
     rows = [[3.0, 20.0, 264.0, 1.52, 239.0, 50.0]]
     assert predict(clients, config.endpoint_name("taxi-tips"), rows).model_version_id == "1"
-
-
-def test_an_interrupted_wait_says_how_to_look_and_the_training_goes_on(fresh_state: Path) -> None:
-    inv("emulator.up", state=fresh_state)
-    before = version_count(fresh_state)
-    plain = {name: value for name, value in os.environ.items() if not name.upper().endswith("PROXY")}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "invoke", "train"], cwd=ROOT, env={**plain, "SELFLOOP_STATE": str(fresh_state)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "Job is running" in line:
-            break
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "the training goes on: gcloud ai custom-jobs stream-logs" in told
-    assert "Traceback" not in told
-    wait_until(lambda: version_count(fresh_state) == before + 1, seconds=60)
-
-
-def version_count(state: Path) -> int:
-    """Versions that the registry holds of the model."""
-    described = inv("model.describe", state=state)
-    return len(json.loads(described.stdout)["versions"]) if described.returncode == 0 else 0
