@@ -252,17 +252,35 @@ class _StreamedBody:
         self._loop = loop
         self._first = first
         self._done = False
+        self._gone = False
 
     def __iter__(self) -> Iterator[bytes]:
-        while not self._done:
-            message, self._first = self._first, None
-            if message is None:
-                message = asyncio.run_coroutine_threadsafe(self._exchange.receive(), self._loop).result()
-            if message["type"] == "http.disconnect":
+        data, self._first = self._take(self._first), None
+        while True:
+            if data:
+                yield data
+            if self._gone:
                 raise exceptions.Cancelled("The client left before its upload was complete.")
-            self._done = not message.get("more_body", False)
-            if message["body"]:
-                yield message["body"]
+            if self._done:
+                return
+            data = asyncio.run_coroutine_threadsafe(self._gather(), self._loop).result()
+
+    async def _gather(self) -> bytes:
+        """The next mebibyte, or what comes before the end: a hop between threads costs more than a small piece."""
+        pieces, size = [], 0
+        while size < _PIECE_BYTES and not (self._done or self._gone):
+            pieces.append(self._take(await self._exchange.receive()))
+            size += len(pieces[-1])
+        return b"".join(pieces)
+
+    def _take(self, message: Any) -> bytes:
+        if message is None:
+            return b""
+        if message["type"] == "http.disconnect":
+            self._gone = True
+            return b""
+        self._done = not message.get("more_body", False)
+        return bytes(message["body"])
 
     def read(self, limit: int) -> bytes:
         data = bytearray()

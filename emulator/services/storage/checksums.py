@@ -8,8 +8,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import queue
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import google_crc32c
@@ -54,6 +56,44 @@ def file_md5(descriptor: int, size: int) -> bytes:
     return digest.digest()
 
 
+class StreamMd5:
+    """MD5 of a stream: in line while it is short, then on a thread of its own, for it is slower than a disk.
+
+    Give it an end with `digest` or `stop`.
+    """
+
+    def __init__(self) -> None:
+        self._digest = hashlib.md5(usedforsecurity=False)
+        self._size = 0
+        self._thread: threading.Thread | None = None
+        self._pieces: queue.Queue[bytes | None] = queue.Queue(maxsize=4)
+
+    def update(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size <= BLOCK:
+            self._digest.update(data)
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="md5", daemon=True)
+            self._thread.start()
+        self._pieces.put(data)
+
+    def digest(self) -> bytes:
+        """Of all that was given, once the thread has caught up. Nothing can be added afterwards."""
+        self.stop()
+        return self._digest.digest()
+
+    def stop(self) -> None:
+        if self._thread is not None:
+            self._pieces.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _run(self) -> None:
+        while (piece := self._pieces.get()) is not None:
+            self._digest.update(piece)
+
+
 @dataclass(frozen=True)
 class Expected:
     """Checksums that a client says its data has; empty text where it says nothing."""
@@ -73,13 +113,9 @@ class Expected:
     def merged(self, other: Expected) -> Expected:
         return Expected(other.crc32c or self.crc32c, other.md5 or self.md5)
 
-    def check(self, crc32c: int, descriptor: int, size: int) -> bytes | None:
-        """The file's MD5 where it had to be computed. Raises BadRequest when a checksum differs."""
+    def check(self, crc32c: int, md5: Callable[[], bytes]) -> None:
+        """Raises BadRequest when a checksum differs. md5: gives the digest, and is asked only when it matters."""
         if self.crc32c and self.crc32c != (actual := crc32c_text(crc32c)):
             raise BadRequest(f'Provided CRC32C "{self.crc32c}" doesn\'t match calculated CRC32C "{actual}".')
-        if not self.md5:
-            return None
-        digest = file_md5(descriptor, size)
-        if self.md5 != (actual := md5_text(digest)):
+        if self.md5 and self.md5 != (actual := md5_text(md5())):
             raise BadRequest(f'Provided MD5 hash "{self.md5}" doesn\'t match calculated MD5 hash "{actual}".')
-        return digest

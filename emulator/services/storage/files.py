@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import os
 import secrets
 import shutil
@@ -29,8 +28,6 @@ from emulator.services.storage import checksums
 from emulator.services.storage.names import path_of
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-#: MD5 is several times slower than CRC32C; up to this it costs less than to read the file again.
-_MD5_BYTES = 1 << 20
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 #: What the file system says when a path cannot hold this object: a file where a folder should be, a symbolic
 #: link, a folder at the name itself, a name it does not take.
@@ -61,12 +58,12 @@ class Signature:
 class Staged:
     """A file on its way in, with a running CRC32C. `discard` unless it was put in place."""
 
-    def __init__(self, path: str, descriptor: int, size: int = 0, crc32c: int = 0) -> None:
+    def __init__(self, path: str, descriptor: int, size: int = 0, crc32c: int = 0, *, md5: bool = True) -> None:
         self.path = path
         self.descriptor = descriptor
         self.size = size
         self.crc32c = crc32c
-        self._md5 = None if size else hashlib.md5(usedforsecurity=False)
+        self._md5 = checksums.StreamMd5() if md5 and size == 0 else None
 
     def write(self, data: bytes) -> None:
         """Append. Raises DiskFull."""
@@ -77,27 +74,34 @@ class Staged:
         self.crc32c = checksums.extend_crc32c(self.crc32c, data)
         self.size += len(data)
         if self._md5 is not None:
-            if self.size > _MD5_BYTES:
-                self._md5 = None
-            else:
-                self._md5.update(data)
+            self._md5.update(data)
 
     @property
-    def md5(self) -> bytes | None:
-        """Digest of a small file; that of a large one is computed when somebody asks."""
+    def running_md5(self) -> bytes | None:
+        """Digest of what was written, None unless all of it was written through this object."""
         return None if self._md5 is None else self._md5.digest()
+
+    def md5(self) -> bytes:
+        """The same, read back from the file where it must be."""
+        return self.running_md5 or checksums.file_md5(self.descriptor, self.size)
 
     def truncate(self, size: int) -> None:
         """Forget what came after the first `size` bytes."""
         os.ftruncate(self.descriptor, size)
         self.crc32c = checksums.file_crc32c(self.descriptor, size)
         self.size = size
-        self._md5 = None
+        self._drop_md5()
 
     def signature(self) -> Signature:
         return Signature.of(os.fstat(self.descriptor))
 
+    def _drop_md5(self) -> None:
+        if self._md5 is not None:
+            self._md5.stop()
+            self._md5 = None
+
     def close(self) -> None:
+        self._drop_md5()
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
@@ -125,12 +129,15 @@ class Files:
 
     # Uploads
 
-    def stage(self, name: str = "") -> Staged:
-        """An empty file outside the tree. A name is given to what must be found again after a restart."""
+    def stage(self, name: str = "", *, md5: bool = True) -> Staged:
+        """An empty file outside the tree. A name is given to what must be found again after a restart.
+
+        md5: whether it is worth computing while the bytes come.
+        """
         path = f"{self._incoming}/{name or secrets.token_hex(16)}"
         with _disk_errors():
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        return Staged(path, descriptor)
+        return Staged(path, descriptor, md5=md5)
 
     def resume(self, name: str, size: int = -1, crc32c: int = 0) -> Staged | None:
         """A file staged under a name before; None when it is gone.

@@ -66,12 +66,12 @@ class Objects(DiscoveryService):
         try:
             for piece in data:
                 staged.write(piece)
-            md5 = expected.check(staged.crc32c, staged.descriptor, staged.size)
+            expected.check(staged.crc32c, staged.md5)
         except BaseException:
             staged.discard()
             raise
         conditions = Preconditions.of(request.parameters, request.headers)
-        stored = self._store.commit(staged, request.parameters["bucket"], name, fields, conditions=conditions, md5=md5)
+        stored = self._store.commit(staged, request.parameters["bucket"], name, fields, conditions=conditions)
         return self._shown(request, stored)
 
     def _begin_upload(self, request: JsonRequest, body: Body) -> JsonResponse:
@@ -221,7 +221,7 @@ class Objects(DiscoveryService):
         try:
             check_conditions(Preconditions.of(given, prefix="ifSource"), source)
             fields = resources.copied_object(source, document)
-            staged = self._store.files.stage()
+            staged = self._store.files.stage(md5=False)
             _append(staged, source, descriptor)
         except BaseException:
             if staged is not None:
@@ -248,7 +248,7 @@ class Objects(DiscoveryService):
         metadata = document.get("destination") or {}
         fields = resources.new_object_fields(metadata, _DEFAULT_TYPE, "STANDARD")
         self._store.bucket(bucket)
-        staged = self._store.files.stage()
+        staged = self._store.files.stage(md5=False)
         count = 0
         try:
             # A checksum in the destination is not looked at: clients send that of the generation they know.

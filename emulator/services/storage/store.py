@@ -161,6 +161,8 @@ class ObjectFiles:
         """Make a staged file the live generation of an object. It is discarded when that fails."""
         try:
             check_object_name(name)
+            if md5 is None and not component_count:
+                md5 = staged.running_md5
             for attempt in range(_ATTEMPTS):
                 with self.database.transaction():
                     self.bucket(bucket)
@@ -197,7 +199,7 @@ class ObjectFiles:
             apart = self.files.put(staged, bucket, name)
         stored = StoredObject(
             bucket, name, generation, 1, signature.inode, signature.size, signature.mtime_ns, staged.crc32c,
-            None if parts else md5 or staged.md5, parts, apart, now, now, json.dumps(fields),
+            md5, parts, apart, now, now, json.dumps(fields),
         )  # fmt: skip
         self.catalogue.save(stored)
         return stored

@@ -44,7 +44,6 @@ class Commit(Protocol):
         fields: dict[str, Any],
         *,
         conditions: Preconditions,
-        md5: bytes | None,
     ) -> StoredObject: ...
 
 
@@ -187,11 +186,11 @@ class ResumableUploads:
     def _finish(self, session: _Session, staged: Staged, headers: Mapping[str, str]) -> StoredObject:
         try:
             expected = session.expected.merged(Expected.of({}, headers))
-            md5 = expected.check(staged.crc32c, staged.descriptor, staged.size)
+            expected.check(staged.crc32c, staged.md5)
             # One transaction: a client that asks again after a crash hears of the object or of the session.
             with self._database.transaction() as connection:
                 stored = self._commit(
-                    staged, session.bucket, session.name, session.fields, conditions=session.conditions, md5=md5
+                    staged, session.bucket, session.name, session.fields, conditions=session.conditions
                 )
                 connection.execute(
                     "UPDATE storage_uploads SET generation = ? WHERE id = ?", (stored.generation, session.id)
