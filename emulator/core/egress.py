@@ -17,6 +17,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
@@ -175,6 +176,7 @@ def _upstream_proxy() -> tuple[str, int] | None:
     return (parts.hostname, parts.port or 8080) if parts.hostname else None
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is this machine itself."""
     name = host.lower().strip("[]").rstrip(".")

@@ -40,7 +40,7 @@ def media_response(stored: StoredObject, descriptor: int, headers: Mapping[str, 
             span = _range(headers.get("range", ""), stored.size)
         except RequestRangeNotSatisfiable as error:
             # Clients that read in chunks learn from the header that an object is empty.
-            refused = {"content-type": "text/html; charset=UTF-8", "content-range": f"bytes */{stored.size}"}
+            refused = {"content-type": "text/plain; charset=UTF-8", "content-range": f"bytes */{stored.size}"}
             return JsonResponse(error.message.encode(), 416, refused)
         first, last = span or (0, stored.size - 1)
         if span:
@@ -77,6 +77,9 @@ def _headers(stored: StoredObject, fields: Mapping[str, str]) -> dict[str, str]:
         "x-goog-stored-content-length": str(stored.size),
         "x-goog-stored-content-encoding": _header_text(fields.get("contentEncoding", "identity")),
         "x-goog-storage-class": fields.get("storageClass", "STANDARD"),
+        # On the plain port a stored page would else run as one of the emulator's own.
+        "content-security-policy": "sandbox",
+        "x-content-type-options": "nosniff",
     }
     if "contentLanguage" in fields:
         headers["content-language"] = fields["contentLanguage"]

@@ -122,7 +122,7 @@ class Objects(DiscoveryService):
         except GoogleAPICallError as error:
             # Where bytes are asked for, an error is plain text.
             text = b"" if errors.http_status(error) == 304 else error.message.encode()
-            return JsonResponse(text, errors.http_status(error), {"content-type": "text/html; charset=UTF-8"})
+            return JsonResponse(text, errors.http_status(error), {"content-type": "text/plain; charset=UTF-8"})
 
     def list(self, request: JsonRequest, context: Context) -> dict[str, Any]:
         bucket = self._store.bucket(request.parameters["bucket"]).name

@@ -423,6 +423,20 @@ def test_stored_gzip_is_inflated_for_who_does_not_take_it(bucket: Bucket, client
     assert gzip.decompress(blob.download_as_bytes(raw_download=True)) == b"plain" * 1000
 
 
+def test_stored_page_cannot_act_in_a_browser(bucket: Bucket, client: Client) -> None:
+    blob = bucket.blob("x.html")
+    blob.content_disposition = "inline"
+    blob.content_language = "de\r\nSet-Cookie: a=b"
+    blob.upload_from_string("<script></script>", content_type="text/html")
+    page = client._http.get(f"https://storage.googleapis.com/storage/v1/b/{bucket.name}/o/x.html?alt=media")
+    assert page.content == b"<script></script>"
+    assert page.headers["content-security-policy"] == "sandbox"
+    assert page.headers["x-content-type-options"] == "nosniff"
+    assert "set-cookie" not in page.headers
+    missing = client._http.get(f"https://storage.googleapis.com/storage/v1/b/{bucket.name}/o/%3Cscript%3E?alt=media")
+    assert missing.headers["content-type"].startswith("text/plain")
+
+
 def test_objects_through_storage_emulator_host(emulator: Emulator, project: str) -> None:
     with emulator.exported():
         os.environ["STORAGE_EMULATOR_HOST"] = emulator.address
