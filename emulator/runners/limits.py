@@ -27,7 +27,7 @@ GRACE_SECONDS = 10.0
 TICK_SECONDS = 0.2
 TIMEOUT_MESSAGE = "It ran longer than its timeout."
 #: Looking at memory and disk takes at most this share of one core.
-LOOKING_SHARE = 0.02
+LOOKING_SHARE = 0.01
 
 
 def _machine_memory() -> int:

@@ -134,12 +134,18 @@ class _Run:
             self._report(str(failure))
             self._report(f"Task completed. Exit code ({ending.code}). Exit reason (SUBPROCESS_EXCEPTION)")
         finally:
+            self._clean_up(linked)
+        return ContainerResult(ending.code, ending.reason, ending.message, ending.stderr_tail)
+
+    def _clean_up(self, linked: bool) -> None:
+        try:
             if self._sandbox is not None:
                 self._runner.objects.publish()
+        finally:
+            if self._sandbox is not None:
                 self._sandbox.close()
             if linked:
                 self._runner.links.release()
-        return ContainerResult(ending.code, ending.reason, ending.message, ending.stderr_tail)
 
     def _run(self) -> Ending:
         container = self._container

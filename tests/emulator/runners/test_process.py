@@ -320,6 +320,16 @@ def test_program_that_kills_its_supervisor_is_ended(make_runtime: MakeRuntime) -
     assert processes_with(mark) == []
 
 
+def test_store_that_cannot_publish_leaves_nothing_behind(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(bucket: str | None = None) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(runtime.objects, "publish", fail)
+    result = runtime.python("pass").result
+    assert "the disk is full" in result.message
+    assert list(runtime.settings.jobs.iterdir()) == []
+
+
 def test_scratch_is_gone_afterwards(runtime: Runtime) -> None:
     source = "import os; d = os.path.expanduser('~/a/b'); os.makedirs(d); open(d + '/c', 'w'); os.chmod(d, 0)"
     assert runtime.python(source).result.succeeded
