@@ -29,6 +29,9 @@ LOG = "emulator.log"
 STARTUP_LOG = "startup.log"
 """what the server prints besides its log: why it could not start"""
 
+_outliving: list[subprocess.Popen[bytes]] = []
+"""servers of this process: they are meant to outlive it, and a Popen that is let go would complain of that"""
+
 
 @dataclass(frozen=True)
 class Starting:
@@ -82,6 +85,7 @@ def start(config: Config) -> Starting:
             command(config), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             env=_server_environment(os.environ), start_new_session=True,
         )  # fmt: skip
+    _outliving.append(process)
     return Starting(state, process)
 
 

@@ -191,7 +191,7 @@ def test_apply_follows_the_configuration_through_its_life(read: ReadConfig) -> N
     assert {versions[id_]: share for id_, share in endpoint.traffic_split.items()} == {"1": 80, "2": 20}
 
     bare = config.model_copy(update={"endpoints": {}, "models": {}})
-    assert [change[0] for change in changes(applied(bare))] == ["delete", "delete", "update"]
+    assert [change[0] for change in changes(applied(bare))] == ["delete", "delete"]
     assert sorted(deployed_versions(config)) == ["1", "2"]
     applied(bare, prune=True)
     assert list(clients.endpoints.list_endpoints(parent=bare.parent)) == []

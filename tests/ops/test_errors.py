@@ -21,7 +21,7 @@ class Rejected(OpsError):
         (NotFound("no such\n  model"), "Google Cloud answered 404 NotFound: no such model", 1),
         (ServiceUnavailable("gone"), "Google Cloud answered 503 ServiceUnavailable: gone; look with: inv doctor", 1),
         (
-            DefaultCredentialsError("x"),  # type: ignore[no-untyped-call]
+            DefaultCredentialsError("x"),
             "no Google credentials were found; run: gcloud auth",
             1,
         ),
