@@ -113,6 +113,16 @@ def check_etag(given: str, stored: str) -> None:
         raise Aborted("The etag does not match the current one; read the resource again and retry.")
 
 
+def check_model_etag(given: str, shared: aiplatform_v1.Model) -> None:
+    """The same for an update of what the versions share: what happened to a single version does not count."""
+    check_etag(given[: len(shared.etag) - 1], shared.etag[:-1])
+
+
+def joint_etag(shared: aiplatform_v1.Model, version: aiplatform_v1.Model) -> str:
+    """What a version is shown with: the model's mark, without the `=` at its end, and the version's."""
+    return f"{shared.etag[:-1]}{version.etag}"
+
+
 def artifact_choices(image: str) -> tuple[str, ...]:
     """Names of which exactly one must be in the model's directory; none for an image that is not prebuilt."""
     found = _PREBUILT.fullmatch(image)
@@ -152,6 +162,7 @@ def complete_version(version: aiplatform_v1.Model, name: str, version_id: int, n
     version.version_id = str(version_id)
     stamp(version.version_create_time, now)
     stamp(version.version_update_time, now)
+    version.etag = new_etag()
     version.predict_schemata.SetInParent()
     if not version.HasField("model_source_info"):
         version.model_source_info.source_type = aiplatform_v1.ModelSourceInfo.CUSTOM
@@ -209,5 +220,5 @@ def join(shared: aiplatform_v1.Model, version: aiplatform_v1.Model) -> aiplatfor
         shown.encryption_spec.CopyFrom(shared.encryption_spec)
     shown.create_time.CopyFrom(shared.create_time)
     shown.update_time.CopyFrom(shared.update_time)
-    shown.etag = shared.etag
+    shown.etag = joint_etag(shared, version)
     return shown

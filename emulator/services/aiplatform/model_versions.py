@@ -203,17 +203,18 @@ class ModelVersions:
         """Apply a change to what the versions share. Raises NotFound, Aborted for an outdated etag."""
         with self._database.transaction() as connection:
             shared = Model.FromString(self._row(model)["message"])
-            resources.check_etag(etag, shared.etag)
+            resources.check_model_etag(etag, shared)
             change(shared)
-            stamp(shared.update_time, self._clock.now())
             shared.etag = new_etag()
+            stamp(shared.update_time, self._clock.now())
             connection.execute("UPDATE models SET message = ? WHERE name = ?", (shared.SerializeToString(), model))
 
     def change_version(self, model: str, version: str, etag: str, change: Callable[[Model], None]) -> None:
         """Apply a change to one version, by id or alias. Raises NotFound, Aborted."""
         with self._database.transaction():
-            resources.check_etag(etag, Model.FromString(self._row(model)["message"]).etag)
+            shared = Model.FromString(self._row(model)["message"])
             message = self._version(model, self._resolve(model, version))
+            resources.check_etag(etag, resources.joint_etag(shared, message))
             change(message)
             self._store_version(model, message)
             self._touch_model(model)
@@ -355,6 +356,7 @@ class ModelVersions:
     def _store_version(self, model: str, version: Model, *, stamped: bool = True) -> None:
         if stamped:
             stamp(version.version_update_time, self._clock.now())
+            version.etag = new_etag()
         with self._database.transaction() as connection:
             connection.execute(
                 "UPDATE model_versions SET message = ? WHERE model = ? AND version = ?",
@@ -378,4 +380,8 @@ class ModelVersions:
                 connection.execute("UPDATE models SET default_version = ? WHERE name = ?", (version_id, model))
 
     def _touch_model(self, model: str) -> None:
-        self.change_model(model, "", lambda shared: None)
+        """Note that something happened to one of its versions."""
+        with self._database.transaction() as connection:
+            shared = Model.FromString(self._row(model)["message"])
+            stamp(shared.update_time, self._clock.now())
+            connection.execute("UPDATE models SET message = ? WHERE name = ?", (shared.SerializeToString(), model))

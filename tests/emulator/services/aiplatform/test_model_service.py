@@ -224,6 +224,17 @@ def test_update_model_with_an_old_etag_is_aborted(models: ModelServiceClient, pa
         models.update_model(model=model, update_mask={"paths": ["display_name"]})  # type: ignore[arg-type]
 
 
+def test_update_model_heeds_the_etag_of_what_it_changes(models: ModelServiceClient, parent: str) -> None:
+    model = upload(models, parent)
+    given = Model(name=f"{model.name}@1", version_description="first", etag=model.etag)
+    models.update_model(model=given, update_mask={"paths": ["version_description"]})  # type: ignore[arg-type]
+    with pytest.raises(Conflict, match="etag"):
+        models.update_model(model=given, update_mask={"paths": ["version_description"]})  # type: ignore[arg-type]
+    # What happened to a version is no reason to refuse a new name for the model.
+    given = Model(name=model.name, display_name="renamed", etag=model.etag)
+    models.update_model(model=given, update_mask={"paths": ["display_name"]})  # type: ignore[arg-type]
+
+
 def test_merge_version_aliases_adds_moves_and_removes(models: ModelServiceClient, parent: str) -> None:
     name = upload(models, parent, Model(display_name="m", version_aliases=["live", "old"])).name
     upload(models, parent, parent_model=name)
