@@ -99,7 +99,12 @@ class ObjectFiles:
 
     def find(self, bucket: str, name: str, generation: int | None = None) -> StoredObject:
         """An object as it is now. Raises NotFound."""
-        row = self.jobs.settle(self.bucket(bucket).name, name)
+        row = self.catalogue.find(bucket, name)
+        if row is None:
+            # Asked before the file: a bucket's name is safe as part of a path only once the bucket is known.
+            self.bucket(bucket)
+        if not self.jobs.settled(bucket, name, row):
+            row = self.jobs.settle(bucket, name)
         if row is None or generation not in (None, row.generation):
             raise no_such_object(bucket, name)
         return row
@@ -109,19 +114,23 @@ class ObjectFiles:
 
         Raises NotFound, and ServiceUnavailable while a job is rewriting the file in place.
         """
-        opened = self._open_current(bucket, name, generation)
+        row = self.catalogue.find(bucket, name)
+        if row is not None and not row.apart and generation in (None, row.generation):
+            opened = self._open_row(row)
+            if opened is not None:
+                return opened
+        opened = self._open_row(self.find(bucket, name, generation))
         if opened is None:
             # No upload gets in between now, so that only a job's file can differ from its row.
             with self.database.transaction():
-                opened = self._open_current(bucket, name, generation)
+                opened = self._open_row(self.find(bucket, name, generation))
         if opened is None:
             raise ServiceUnavailable(f"gs://{bucket}/{name} is being written by a job.")
         return opened
 
-    def _open_current(self, bucket: str, name: str, generation: int | None) -> tuple[StoredObject, int] | None:
+    def _open_row(self, row: StoredObject) -> tuple[StoredObject, int] | None:
         """None when the file is not the one of the row."""
-        row = self.find(bucket, name, generation)
-        opened = self.files.open(bucket, name, row.apart)
+        opened = self.files.open(row.bucket, row.name, row.apart)
         if opened is None:
             return None
         descriptor, status = opened

@@ -67,6 +67,22 @@ def test_names_and_write_in_a_missing_bucket_are_not_found(store: ObjectFiles) -
         store.write("gs://no-such-bucket/x", [b""])
 
 
+@pytest.mark.parametrize("bucket", ["..", ".", "/etc", "../..", f"{BUCKET}/..", "", "\0"])
+def test_bucket_name_is_never_a_path(store: ObjectFiles, tmp_path: Path, bucket: str) -> None:
+    (tmp_path / "objects" / "x").write_text("outside the tree")
+    (store.tree / "x").write_text("beside the buckets")
+    for attempt in (
+        lambda: store.find(bucket, "x"),
+        lambda: store.open(bucket, "x"),
+        lambda: store.delete(bucket, "x"),
+        lambda: store.change(bucket, "x", dict),
+        lambda: store.publish(bucket or "."),
+        lambda: store.delete_bucket(bucket, lambda _: None),
+    ):
+        with pytest.raises(NotFound, match="The specified bucket does not exist"):
+            attempt()
+
+
 @pytest.mark.parametrize("name", AWKWARD)
 def test_awkward_name_is_kept_inside_the_store(store: ObjectFiles, tmp_path: Path, name: str) -> None:
     put(store, name, b"data")
