@@ -6,10 +6,11 @@ Source: https://cloud.google.com/storage/docs/json_api/v1/objects
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import Any
 from urllib.parse import quote
 
-from google.api_core.exceptions import BadRequest, GoogleAPICallError, NotFound
+from google.api_core.exceptions import BadRequest, GoogleAPICallError, ServiceUnavailable
 
 from emulator.core import errors, partial_response
 from emulator.core.service import Body, Context, DiscoveryService, JsonRequest, JsonResponse
@@ -24,7 +25,7 @@ from emulator.services.storage.multipart import MultipartUpload, parse_metadata
 from emulator.services.storage.names import after_prefix, check_object_name
 from emulator.services.storage.preconditions import Preconditions, integer
 from emulator.services.storage.schema import typed
-from emulator.services.storage.store import ObjectFiles, check_conditions
+from emulator.services.storage.store import ObjectFiles, check_conditions, no_such_object
 
 _LARGEST_METADATA_BYTES = 1 << 20
 _MOST_SOURCES = 32
@@ -62,6 +63,7 @@ class Objects(DiscoveryService):
     def _stored(self, request: JsonRequest, metadata: dict[str, Any], content_type: str, data: Any) -> dict[str, Any]:
         name, fields = _new_object(request, metadata, content_type)
         expected = Expected.of(metadata, request.headers)
+        conditions = Preconditions.of(request.parameters, request.headers)
         staged = self._store.files.stage()
         try:
             for piece in data:
@@ -70,7 +72,6 @@ class Objects(DiscoveryService):
         except BaseException:
             staged.discard()
             raise
-        conditions = Preconditions.of(request.parameters, request.headers)
         stored = self._store.commit(staged, request.parameters["bucket"], name, fields, conditions=conditions)
         return self._shown(request, stored)
 
@@ -202,37 +203,51 @@ class Objects(DiscoveryService):
         }
 
     def move(self, request: JsonRequest, context: Context) -> dict[str, Any]:
-        bucket, source = request.parameters["bucket"], request.parameters["sourceObject"]
-        if source == request.parameters["destinationObject"]:
+        bucket, name = request.parameters["bucket"], request.parameters["sourceObject"]
+        if name == request.parameters["destinationObject"]:
             raise BadRequest("The source and destination of a move must be different objects.")
-        with self._store.database.transaction():
-            stored = self._copied(request, bucket, bucket)
-            self._store.delete(bucket, source)
-        return self._shown(request, stored)
+        return self._shown(request, self._copied(request, bucket, bucket, remove_source=True))
 
-    def _copied(self, request: JsonRequest, source_bucket: str, bucket: str) -> StoredObject:
+    def _copied(
+        self, request: JsonRequest, source_bucket: str, bucket: str, *, remove_source: bool = False
+    ) -> StoredObject:
         given = request.parameters
         name = given["destinationObject"]
         document = typed("Object", request.body)
+        conditions = Preconditions.of(given, request.headers)
         check_object_name(name)
         self._store.bucket(bucket)
         source, descriptor = self._store.open(source_bucket, given["sourceObject"], integer(given, "sourceGeneration"))
-        staged = None
         try:
             check_conditions(Preconditions.of(given, prefix="ifSource"), source)
             fields = resources.copied_object(source, document)
-            staged = self._store.files.stage(md5=False)
-            _append(staged, source, descriptor)
-        except BaseException:
-            if staged is not None:
-                staged.discard()
-            raise
+            staged = self._staged_copy(source, descriptor)
         finally:
             os.close(descriptor)
-        return self._store.commit(
-            staged, bucket, name, fields, conditions=Preconditions.of(given, request.headers), md5=source.md5,
-            component_count=source.component_count,
-        )  # fmt: skip
+        with self._store.database.transaction() if remove_source else nullcontext():
+            if remove_source:
+                current = self._store.catalogue.find(source_bucket, source.name)
+                if current is None or current.generation != source.generation:
+                    staged.discard()
+                    raise no_such_object(source_bucket, source.name)
+            stored = self._store.commit(
+                staged, bucket, name, fields, conditions=conditions, md5=source.md5,
+                component_count=source.component_count,
+            )  # fmt: skip
+            if remove_source:
+                self._store.delete(source_bucket, source.name, generation=source.generation)
+        return stored
+
+    def _staged_copy(self, source: StoredObject, descriptor: int) -> Staged:
+        staged = self._store.files.stage(md5=False)
+        try:
+            _append(staged, source, descriptor)
+            if staged.crc32c != source.crc32c:
+                raise ServiceUnavailable(f"gs://{source.bucket}/{source.name} is being written by a job.")
+        except BaseException:
+            staged.discard()
+            raise
+        return staged
 
     def compose(self, request: JsonRequest, context: Context) -> dict[str, Any]:
         bucket, name = request.parameters["destinationBucket"], request.parameters["destinationObject"]
@@ -247,6 +262,7 @@ class Objects(DiscoveryService):
             )
         metadata = document.get("destination") or {}
         fields = resources.new_object_fields(metadata, _DEFAULT_TYPE, "STANDARD")
+        conditions = Preconditions.of(request.parameters, request.headers)
         self._store.bucket(bucket)
         staged = self._store.files.stage(md5=False)
         count = 0
@@ -257,7 +273,6 @@ class Objects(DiscoveryService):
         except BaseException:
             staged.discard()
             raise
-        conditions = Preconditions.of(request.parameters, request.headers)
         stored = self._store.commit(staged, bucket, name, fields, conditions=conditions, component_count=count)
         if document.get("deleteSourceObjects"):
             for source in {given["name"] for given in sources} - {name}:
@@ -305,10 +320,10 @@ def _check_for_read(request: JsonRequest, stored: StoredObject) -> None:
 
 
 def _append(staged: Staged, source: StoredObject, descriptor: int) -> None:
-    """Copy an object's bytes. Raises NotFound when a job changes them meanwhile."""
+    """Copy an object's bytes. Raises ServiceUnavailable when a job shortens them meanwhile."""
     offset, began = 0, staged.size
-    while offset < source.size and (block := os.pread(descriptor, checksums.BLOCK, offset)):
+    while block := os.pread(descriptor, min(checksums.BLOCK, source.size - offset), offset):
         staged.write(block)
         offset += len(block)
     if staged.size - began != source.size:
-        raise NotFound(f"No such object: {source.bucket}/{source.name}")
+        raise ServiceUnavailable(f"gs://{source.bucket}/{source.name} is being written by a job.")
