@@ -330,10 +330,7 @@ def loop(
         worlds.announce(config, emulated=emulated)
         worlds.confirm(config, f"Train, register and deploy in {config.project}?", yes=yes, emulated=emulated)
         told = story.run(config, Report(), data_file=Path(data) if data else None, emulated=emulated)
-        if chosen == "json":
-            print(json.dumps(told.as_dict(), indent=2))
-        else:
-            told.print()
+        print(json.dumps(told.as_dict(), indent=2) if chosen == "json" else told.as_text())
 
 
 # ------------------------------------------------------------------ data

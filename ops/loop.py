@@ -19,8 +19,6 @@ from ops.reconcile.targeted import bring_about
 CHECKED_ROWS = 100
 """predictions that are compared with the model's own answers"""
 SHOWN_ROWS = 5
-FILE_COLUMNS = 160
-"""width of the table where there is no terminal to fit into"""
 
 
 @dataclass(frozen=True)
@@ -41,23 +39,14 @@ class Story:
     predictions: list[Any] = field(default_factory=list)
     seconds: float = 0.0
 
-    def print(self) -> None:
-        """The first predictions and a table of what was made, on standard output."""
-        from rich.console import Console
-        from rich.table import Table
-
-        console = Console(highlight=False)
-        if not console.is_terminal:
-            console.width = FILE_COLUMNS
-        for instance, prediction in self._telling_rows():
-            console.print(f"{instance} -> {prediction}", markup=False)
-        table = Table(title=f"Made in {self.seconds:.1f} s", title_justify="left")
-        table.add_column("what", no_wrap=True)
-        table.add_column("name", overflow="fold")
-        table.add_column("look at it with", overflow="fold")
+    def as_text(self) -> str:
+        """A few predictions, then what was made: its name and, on a line that can be copied, what shows it."""
+        width = max(len(row.what) for row in self.made)
+        lines = [f"{instance} -> {prediction}" for instance, prediction in self._telling_rows()]
+        lines += ["", f"made in {self.seconds:.1f} s"]
         for row in self.made:
-            table.add_row(row.what, row.name, row.look)
-        console.print(table)
+            lines += [f"  {row.what:{width}}  {row.name}", f"  {'':{width}}  $ {row.look}"]
+        return "\n".join(lines)
 
     def _telling_rows(self) -> list[tuple[Any, Any]]:
         """A few instances with their predictions: one for each answer there is, then the first ones."""
@@ -128,7 +117,7 @@ def connect(config: Config, report: Report, story: Story, *, emulated: bool) -> 
         with report.step("emulator") as step:
             control, started = emulator.ensure(config)
             step.outcome = f"{'started' if started else 'runs'} at {control.address}"
-        story.made.append(Made("emulator", control.address, "inv emulator.status"))
+        story.made.append(Made("emulator", control.address, 'eval "$(inv emulator.env)"'))
     worlds.connect(config, emulated=emulated)
 
 

@@ -53,7 +53,6 @@ class Report:
         columns = (
             TextColumn("         {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(),
         )  # fmt: skip
-        # A live display cannot lie inside another; the step's spinner gives way to the bar.
         if not self.console.is_terminal:
             yield file
             return
