@@ -99,6 +99,7 @@ class _Answer:
         self.is_complete = False
         self.keeps_alive = False
         self._has_head = False
+        self._has_length = False
         self._parser = httptools.HttpResponseParser(self)
 
     @property
@@ -111,6 +112,8 @@ class _Answer:
             # HTTP/1.0: the end of the connection is the end of a body without a length.
             if not self._has_head:
                 raise ConnectionResetError("The server closed the connection without an answer.")
+            if self._has_length:
+                raise ConnectionAbortedError("The server closed the connection before its answer was complete.")
             self.is_complete = True
             return
         try:
@@ -121,8 +124,11 @@ class _Answer:
     # What the parser calls
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if name.lower() == b"content-type":
+        name = name.lower()
+        if name == b"content-type":
             self.content_type = value.decode("latin-1")
+        elif name in (b"content-length", b"transfer-encoding"):
+            self._has_length = True
 
     def on_headers_complete(self) -> None:
         self._has_head = True

@@ -42,7 +42,11 @@ class SklearnModel:
 
     def answer(self, body: bytes) -> bytes:
         """`{"predictions": […]}` of `{"instances": […]}`. Raises PredictionError."""
-        return json.dumps({"predictions": self.predict(_instances(body))}).encode()
+        predictions = self.predict(_instances(body))
+        try:
+            return json.dumps({"predictions": predictions}).encode()
+        except (TypeError, ValueError) as error:
+            raise PredictionError(f"The predictions cannot be written as JSON: {error}", 500) from error
 
     def predict(self, instances: list[Any]) -> list[Any]:
         """Predictions in the order of the instances. Raises PredictionError."""
