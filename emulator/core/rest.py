@@ -158,6 +158,8 @@ class RestApp:
         else:
             data = await _read_body(exchange, _LARGEST_JSON_BYTES)
             body = transcoding.load(data)
+            if not isinstance(body, dict):
+                raise InvalidArgument("Invalid JSON payload received. An object was expected.")
         request = JsonRequest(parameters, body, exchange.headers, media, _uri(exchange), exchange.verb)
         context = _context(route.method.id, caller, exchange)
         answer: JsonResponse = await self._run(self._dispatcher.call_json, route.method, request, context)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import requests
 from googleapiclient.errors import HttpError
 
 from tests.conftest import Emulator, require_program
@@ -91,3 +92,14 @@ def test_gcloud_lists_enables_and_disables(emulator: Emulator, project: str) -> 
     assert "compute.googleapis.com" in {item["config"]["name"] for item in enabled}
     run("disable", "compute.googleapis.com")
     assert "compute.googleapis.com" not in run("list", "--enabled")
+
+
+@pytest.mark.parametrize("body", ["[]", '"text"', "7", "{", '{"serviceIds": 7}'])
+def test_body_that_is_no_request_is_an_invalid_argument(emulator: Emulator, project: str, body: str) -> None:
+    answer = requests.post(
+        f"https://serviceusage.googleapis.com/v1/projects/{project}/services:batchEnable",
+        data=body,
+        headers={"Authorization": f"Bearer {emulator.token}", "Content-Type": "application/json"},
+        timeout=30,
+    )
+    assert (answer.status_code, answer.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
