@@ -29,10 +29,14 @@ from emulator.services.storage.names import path_of
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-#: What the file system says when a path cannot hold this object: a file where a folder should be, a symbolic
-#: link, a folder at the name itself, a name it does not take.
-_NO_PLACE = {errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.EEXIST, errno.ENOTEMPTY, errno.ENAMETOOLONG, errno.EILSEQ,
-             errno.EINVAL}  # fmt: skip
+#: What the file system says where there is no file: nothing, a file or a link in place of a folder, a folder.
+_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+#: What it says when a path cannot hold an object: something of these in the way, a folder that a job locked, a
+#: name that it does not take.
+_NO_PLACE = {
+    errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY, errno.EACCES, errno.EPERM,
+    errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL,
+}  # fmt: skip
 
 
 class DiskFull(ServerError):
@@ -191,9 +195,15 @@ class Files:
         parts = path_of(name)
         if parts is None:
             return
-        with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, OSError):
+        try:
             with self._folder((bucket, *parts[:-1])) as folder:
                 os.unlink(parts[-1], dir_fd=folder)
+        except OSError as error:
+            # A file that stays would be an object again. Only where there is none any more, all is well.
+            if error.errno not in _NO_FILE:
+                raise
+            return
+        with suppress(OSError):
             for depth in range(len(parts) - 1, 0, -1):
                 with self._folder((bucket, *parts[: depth - 1])) as folder:
                     os.rmdir(parts[depth - 1], dir_fd=folder)

@@ -92,15 +92,24 @@ class ResumableUploads:
         database.create(
             "CREATE TABLE IF NOT EXISTS storage_uploads (id TEXT PRIMARY KEY, bucket TEXT NOT NULL, "
             "name TEXT NOT NULL, fields TEXT NOT NULL, conditions TEXT NOT NULL, expected TEXT NOT NULL, "
-            "total INTEGER, created INTEGER NOT NULL, generation INTEGER)"
+            "total INTEGER, created INTEGER NOT NULL, generation INTEGER)",
+            "CREATE INDEX IF NOT EXISTS storage_uploads_by_age ON storage_uploads (created)",
         )
 
     def unfinished(self) -> set[str]:
-        """Ids of sessions whose file is still needed; those of more than a week ago are forgotten first."""
+        """Ids of sessions whose file is still needed."""
+        self._expire()
+        return {row["id"] for row in self._database.query("SELECT id FROM storage_uploads WHERE generation IS NULL")}
+
+    def _expire(self) -> None:
+        """Forget what began more than a week ago."""
         oldest = microseconds(self._clock.now() - _LIFETIME)
         with self._database.transaction() as connection:
-            connection.execute("DELETE FROM storage_uploads WHERE created < ?", (oldest,))
-        return {row["id"] for row in self._database.query("SELECT id FROM storage_uploads WHERE generation IS NULL")}
+            gone = connection.execute(
+                "DELETE FROM storage_uploads WHERE created < ? RETURNING id", (oldest,)
+            ).fetchall()
+        for row in gone:
+            self._files.remove_staged(row["id"])
 
     def begin(
         self,
@@ -113,6 +122,7 @@ class ResumableUploads:
         total: int | None,
     ) -> str:
         """A new session's id."""
+        self._expire()
         upload_id = secrets.token_urlsafe(48)
         self._files.stage(upload_id).close()
         with self._database.transaction() as connection:

@@ -8,15 +8,17 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from google.api_core.exceptions import BadRequest, Conflict, NotFound, PreconditionFailed, ServiceUnavailable
 
+from emulator.core.clock import MovableClock
 from emulator.core.interfaces import ObjectStore
 from emulator.services.storage import ObjectFiles
 from emulator.services.storage.catalogue import StoredObject
-from emulator.services.storage.checksums import extend_crc32c
+from emulator.services.storage.checksums import Expected, extend_crc32c
 from emulator.services.storage.files import DiskFull
 from emulator.services.storage.preconditions import Preconditions
 from tests.emulator.services.storage.conftest import BUCKET
@@ -127,6 +129,28 @@ def test_delete_removes_empty_folders_and_leaves_others(store: ObjectFiles) -> N
     assert not (store.tree / BUCKET / "a" / "b").exists()
     store.delete(BUCKET, "a/d")
     assert is_empty(store.tree / BUCKET)
+
+
+def test_object_whose_file_cannot_be_deleted_stays(store: ObjectFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = put(store, "a/b", b"x")
+
+    def refuse(path: str, *, dir_fd: int) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(os, "unlink", refuse)
+    with pytest.raises(PermissionError):
+        store.delete(BUCKET, "a/b")
+    monkeypatch.undo()
+    assert store.find(BUCKET, "a/b") == stored
+
+
+def test_object_in_a_folder_that_a_job_locked_is_kept_apart(store: ObjectFiles) -> None:
+    (store.tree / BUCKET / "a").mkdir(mode=0o500)
+    put(store, "a/b", b"x")
+    assert get(store, "a/b") == b"x"
+    assert names(store) == ["a/b"]
+    store.delete(BUCKET, "a/b")
+    assert names(store) == []
 
 
 # What jobs leave
@@ -388,6 +412,23 @@ def test_descriptors_are_all_closed(store: ObjectFiles) -> None:
     for _ in range(20):
         work()
     assert len(os.listdir("/dev/fd")) == before
+
+
+def test_upload_session_is_good_for_a_week(store: ObjectFiles, tmp_path: Path) -> None:
+    def begin() -> str:
+        return store.uploads.begin(
+            BUCKET, "x", {"storageClass": "STANDARD"}, conditions=Preconditions(), expected=Expected(), total=None
+        )
+
+    session = begin()
+    assert isinstance(store.clock, MovableClock)
+    store.clock.advance(timedelta(days=6))
+    assert store.uploads.receive(session, {"content-range": "bytes */*"}, [], store.find) == 0
+    store.clock.advance(timedelta(days=2))
+    with pytest.raises(NotFound, match="resumable upload"):
+        store.uploads.receive(session, {"content-range": "bytes */*"}, [], store.find)
+    other = begin()
+    assert [path.name for path in (tmp_path / "objects" / "incoming").iterdir()] == [other]
 
 
 # Copies out
