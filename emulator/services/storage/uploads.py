@@ -170,14 +170,16 @@ class ResumableUploads:
         """Append what is new; gives back the upload's total length where it is known now."""
         if span is None:
             # The whole upload in one request.
-            staged.truncate(0)
+            if staged.size:
+                staged.truncate(0)
             with _undone_unless_complete(staged, 0):
                 for piece in body:
                     staged.write(piece)
-            if session.total not in (None, staged.size):
+            received = staged.size
+            if session.total not in (None, received):
                 staged.truncate(0)
-                raise BadRequest(f"Upload of {staged.size} bytes where {session.total} were announced.")
-            return staged.size
+                raise BadRequest(f"Invalid request.  {received} byte(s) came where {session.total} were announced.")
+            return received
         total = session.total if span.total is None else span.total
         if session.total is not None and total != session.total:
             raise BadRequest(
