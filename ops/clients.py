@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ops.config import Config
 
 if TYPE_CHECKING:
+    from google.api_core.retry import Retry
     from google.cloud.aiplatform_v1 import (
         EndpointServiceClient,
         JobServiceClient,
@@ -24,6 +25,23 @@ if TYPE_CHECKING:
 
 TIMEOUT_SECONDS = 60.0
 """for one call that answers at once; waiting for an operation has its own"""
+
+RETRY_SECONDS = 300.0
+"""how long a wait outlives a service that does not answer"""
+
+
+def patient() -> Retry:
+    """A retry for calls that only look: a wait of hours must not end because one of them met a bad moment."""
+    from google.api_core import exceptions
+    from google.api_core.retry import Retry, if_exception_type
+
+    passing = (
+        exceptions.ServiceUnavailable,
+        exceptions.DeadlineExceeded,
+        exceptions.InternalServerError,
+        exceptions.TooManyRequests,
+    )
+    return Retry(predicate=if_exception_type(*passing), initial=0.5, maximum=10.0, timeout=RETRY_SECONDS)
 
 
 class Clients:

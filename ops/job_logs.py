@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, cast
 
-from ops.clients import TIMEOUT_SECONDS, Clients
+from ops.clients import TIMEOUT_SECONDS, Clients, patient
 
 if TYPE_CHECKING:
     from google.cloud.logging_v2.types import LogEntry
@@ -35,7 +35,9 @@ class JobLog:
         self._resource = f"projects/{project}"
         self._filter = f'resource.type="ml_job" AND resource.labels.job_id="{custom_job_id}"'
         self._latest: datetime | None = None
+        """time of the newest entry that was given out"""
         self._seen: set[str] = set()
+        """ids of the entries of that moment; a job may write millions before it"""
 
     def new_lines(self) -> Iterator[Line]:
         """What was written since the last call, oldest first."""
@@ -48,6 +50,7 @@ class JobLog:
                 "resource_names": [self._resource], "filter": filter_, "order_by": "timestamp asc",
                 "page_size": PAGE_SIZE,
             },
+            retry=patient(),
             timeout=TIMEOUT_SECONDS,
         )  # fmt: skip
         for entry in entries:
@@ -56,6 +59,7 @@ class JobLog:
             written = cast(datetime, entry.timestamp)  # proto-plus gives a datetime; its stubs say otherwise
             if self._latest is None or written > self._latest:
                 self._latest = written
+                self._seen.clear()
             self._seen.add(entry.insert_id)
             yield from _lines(entry)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from ops import data, evaluations, labels, packages
-from ops.clients import TIMEOUT_SECONDS, Clients
+from ops.clients import TIMEOUT_SECONDS, Clients, patient
 from ops.config import ROOT, Config, Model, Training
 from ops.errors import INTERRUPTED, OpsError
 from ops.job_logs import JobLog
@@ -85,7 +85,7 @@ def train_here(config: Config, key: str | None, data_file: str | None, report: R
     Raises OpsError when the training fails; its own output goes to standard error.
     """
     key, model = config.model(key)
-    folder = config.emulator_state.parent / "training" / key
+    folder = ROOT / ".selfloop" / "training" / key
     dataset = config.datasets[model.training.dataset]
     with contextlib.ExitStack() as stack:
         file = Path(data_file) if data_file else stack.enter_context(data.generated(dataset))
@@ -95,10 +95,13 @@ def train_here(config: Config, key: str | None, data_file: str | None, report: R
             sys.executable, "-m", model.training.python_module,
             "--data", str(file.absolute()), *model.training.args, "--model-dir", str(folder),
         ]  # fmt: skip
-        done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, **model.training.env}, stdout=sys.stderr, check=False,
-            timeout=model.training.timeout_seconds,
-        )  # fmt: skip
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, env={**os.environ, **model.training.env}, stdout=sys.stderr, check=False,
+                timeout=model.training.timeout_seconds,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise OpsError(f"the training took longer than timeout_seconds, {model.training.timeout_seconds}") from None
         if done.returncode:
             raise OpsError(f"{model.training.python_module} ended with exit code {done.returncode}")
     return folder
@@ -179,7 +182,9 @@ def wait(
     try:
         with report.step("training") as step:
             while True:
-                pipeline = clients.pipelines.get_training_pipeline(name=pipeline.name, timeout=TIMEOUT_SECONDS)
+                pipeline = clients.pipelines.get_training_pipeline(
+                    name=pipeline.name, retry=patient(), timeout=TIMEOUT_SECONDS
+                )
                 if log is None and (job := _backing_job(pipeline)):
                     log = JobLog(clients, config.project, job.rsplit("/", 1)[-1])
                     report.line(f"look at it with: {look_command(config, job)}")

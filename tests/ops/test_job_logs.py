@@ -22,7 +22,7 @@ class FakeLogging:
         self.entries: list[LogEntry] = []
         self.filters: list[str] = []
 
-    def list_log_entries(self, request: Mapping[str, Any], timeout: float) -> list[LogEntry]:
+    def list_log_entries(self, request: Mapping[str, Any], retry: object, timeout: float) -> list[LogEntry]:
         self.filters.append(request["filter"])
         return list(self.entries)
 
@@ -48,7 +48,10 @@ def test_new_lines_gives_each_line_once() -> None:
     assert [line.text for line in job_log.new_lines()] == ["one", "two"]
     assert list(job_log.new_lines()) == []
     fake.add(1, json_payload={"message": "three", "levelname": "INFO"})  # of the same moment as what was seen
-    assert [str(line) for line in job_log.new_lines()] == ["workerpool0-0: three"]
+    fake.add(2, text_payload="four")
+    assert [str(line) for line in job_log.new_lines()] == ["workerpool0-0: three", "workerpool0-0: four"]
+    del fake.entries[:2]  # they are before the moment that is asked for
+    assert list(job_log.new_lines()) == []
 
 
 def test_new_lines_asks_for_the_job_and_then_only_for_what_is_new() -> None:
