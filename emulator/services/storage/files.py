@@ -25,7 +25,7 @@ from pathlib import Path
 from google.api_core.exceptions import ServerError
 
 from emulator.services.storage import checksums
-from emulator.services.storage.names import path_of
+from emulator.services.storage.names import may_alias, path_of
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
@@ -173,7 +173,7 @@ class Files:
 
     def put(self, staged: Staged, bucket: str, name: str) -> str:
         """Move a staged file to its place in one step; gives back its name apart, or nothing for the tree."""
-        parts = path_of(name)
+        parts = None if may_alias(name) else path_of(name)
         if parts is not None:
             try:
                 with _disk_errors(), self._folder((bucket, *parts[:-1]), create=True) as folder:

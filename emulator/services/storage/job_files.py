@@ -127,19 +127,23 @@ class JobFiles:
                 folders = known.folders
             else:
                 folders = self._scan(bucket, parts)
-            waiting.extend((*parts, folder) for folder in folders)
+            base = _path(parts)
+            waiting.extend((*parts, folder) for folder in folders if f"{base}{folder}/".startswith(prefix))
 
     def _scan(self, bucket: str, parts: tuple[str, ...]) -> tuple[str, ...]:
         """Take in a folder's new files; gives back the folders in it that may hold objects."""
         began = time.time_ns()
         scan = self._files.scan(bucket, parts)
-        base = "".join(f"{part}/" for part in parts)
+        base = _path(parts)
         folders = tuple(folder for folder in scan.folders if _fits(base + folder))
+        pending = False
         for name in _missing((base + file for file in scan.files), self._catalogue.names_in_folder(bucket, base)):
             if is_object_name(name):
-                self.settle(bucket, name)
+                row = self.settle(bucket, name)
+                # One that a job still writes has to be looked at again, though nothing is added to its folder.
+                pending |= row is None or row.apart != ""
         if scan.mtime_ns >= 0:
-            steady = scan.mtime_ns < began - _TICK_NS
+            steady = not pending and scan.mtime_ns < began - _TICK_NS
             with self._lock:
                 if len(self._known) >= _KNOWN_FOLDERS:
                     self._known.clear()
@@ -179,6 +183,10 @@ def _agree(row: StoredObject | None, signature: Signature | None) -> bool:
     if row is None or row.apart:
         return signature is None
     return signature == row.signature
+
+
+def _path(parts: tuple[str, ...]) -> str:
+    return "".join(f"{part}/" for part in parts)
 
 
 def _fits(path: str) -> bool:

@@ -61,15 +61,18 @@ def is_object_name(name: str) -> bool:
 def path_of(name: str) -> tuple[str, ...] | None:
     """The parts of the file that holds an object under /gcs, or None when no file can stand for its name.
 
-    A matter of safety: whatever would leave the tree, alias another object's file or clash with the file
-    system's limits has no path; such an object is kept apart and served by the API alone.
+    A matter of safety: whatever would leave the tree or clash with the file system's limits has no path; such an
+    object is kept apart and served by the API alone.
     """
     parts = tuple(name.split("/"))
     if any(part in ("", ".", "..") or len(part.encode()) > _MAX_PART_BYTES for part in parts):
         return None
-    if "\0" in name or unicodedata.normalize("NFC", name) != name:
-        return None
-    return parts
+    return None if "\0" in name else parts
+
+
+def may_alias(name: str) -> bool:
+    """Whether some file systems would take the name for that of another object."""
+    return not unicodedata.is_normalized("NFC", name)
 
 
 def split_uri(uri: str) -> tuple[str, str]:

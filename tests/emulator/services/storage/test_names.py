@@ -28,7 +28,7 @@ def test_object_name_outside_the_rules_is_refused(name: str) -> None:
         check_object_name(name)
 
 
-@pytest.mark.parametrize("name", ["a//b", "/a", "a/", "a/../b", "./a", "a/.", "x" * 256, "a\0b", "e\u0301"])
+@pytest.mark.parametrize("name", ["a//b", "/a", "a/", "a/../b", "./a", "a/.", "x" * 256, "a\0b"])
 def test_path_of_an_awkward_name_is_none(name: str) -> None:
     assert path_of(name) is None
 

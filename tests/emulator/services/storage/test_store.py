@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -21,6 +22,7 @@ from emulator.services.storage.catalogue import StoredObject
 from emulator.services.storage.checksums import Expected, extend_crc32c
 from emulator.services.storage.files import DiskFull
 from emulator.services.storage.preconditions import Preconditions
+from tests.conftest import wait_until
 from tests.emulator.services.storage.conftest import BUCKET
 
 AWKWARD = [
@@ -224,8 +226,30 @@ def test_file_that_a_job_still_writes_appears_when_it_is_closed(store: ObjectFil
         with pytest.raises(ServiceUnavailable, match="being written by a job"):
             store.read(f"gs://{BUCKET}/old")
         new.write(b" whole")
+        # Long enough for the folder to count as one to which nothing is added.
+        wait_until(lambda: time.time_ns() - os.stat(store.tree / BUCKET).st_mtime_ns > 100_000_000)
+        assert names(store) == ["old"]
+    assert names(store) == ["new", "old"]
     assert get(store, "new") == b"half whole"
     assert get(store, "old") == b"ha"
+
+
+def test_file_named_in_decomposed_unicode_is_an_object(store: ObjectFiles) -> None:
+    put(store, "e\u0301", b"apart")
+    (store.tree / BUCKET / "e\u0301").write_text("by a job")
+    assert names(store) == ["e\u0301"]
+    assert get(store, "e\u0301") == b"by a job"
+    assert is_empty(store.tree.parent / "apart")
+
+
+def test_listing_below_a_prefix_looks_only_there(store: ObjectFiles) -> None:
+    for name in ("a1/x", "a1/deep/y", "a2/z", "b/w"):
+        (store.tree / BUCKET / name).parent.mkdir(parents=True, exist_ok=True)
+        (store.tree / BUCKET / name).write_text("x")
+    assert names(store, "a1") == ["a1/deep/y", "a1/x"]
+    assert names(store, "a1/d") == ["a1/deep/y"]
+    assert [row.name for row in store.catalogue.objects(BUCKET, "", None, 10)] == ["a1/deep/y", "a1/x"]
+    assert names(store, "") == ["a1/deep/y", "a1/x", "a2/z", "b/w"]
 
 
 def test_symbolic_link_is_never_followed(store: ObjectFiles, tmp_path: Path) -> None:
