@@ -136,6 +136,21 @@ def test_loop_on_a_file_of_ones_own_is_shown_by_the_tasks_that_it_names(fresh_st
     assert inv("emulator.up", state=fresh_state).stdout.startswith("an emulator runs on")
 
 
+def test_an_environment_of_google_is_rehearsed_on_the_emulator(fresh_state: Path) -> None:
+    inv("emulator.up", state=fresh_state)
+    made = inv("init", "--env", "staging", "--emulated", state=fresh_state)
+    assert made.returncode == 0, made.stderr
+    assert made.stderr.startswith("project selfloop-staging on the emulator")
+    planned = inv("plan", "--env", "staging", "--emulated", "--output", "json", state=fresh_state)
+    assert planned.returncode == 2
+    assert [change["kind"] for change in json.loads(planned.stdout)["changes"]] == ["model", "endpoint"]
+    # Without --emulated, in a shell that leads to the emulator, nothing is done under the name of Google Cloud.
+    words = ("--", sys.executable, "-m", "invoke", "plan", "--env", "staging")
+    refused = inv("emulator.exec", *words, state=fresh_state)
+    assert refused.returncode == 1
+    assert "leads to an emulator" in refused.stderr
+
+
 def test_an_interrupted_wait_says_how_to_look_and_the_training_goes_on(fresh_state: Path) -> None:
     inv("emulator.up", state=fresh_state)
     before = version_count(fresh_state)
