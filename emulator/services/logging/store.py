@@ -37,6 +37,9 @@ LARGEST_ENTRY_BYTES = 256 * 1024
 #: Entries, and bytes of them, that one transaction writes: other writers wait for it.
 _BATCH_ENTRIES = 1000
 _BATCH_BYTES = 4 << 20
+#: Batches of old entries that go with one that comes: more than one, so that it catches up; not all, or a write after
+#: the clock was advanced would hold up the others for seconds.
+_DROPS_PER_WRITE = 5
 #: A page ends at this many bytes, whatever its number of entries, or after searching for this long.
 _PAGE_BYTES = 8 << 20
 _PAGE_SECONDS = 5.0
@@ -214,28 +217,37 @@ class LogStore:
         )
 
     def _drop_oldest(self, connection: Any, number: int) -> None:
-        """Hold the project to its limits, and everything to its time."""
-        received = _nanoseconds(self._clock.now() - KEPT)
-        while True:
-            rows = connection.execute(f"{_DROPPED} ORDER BY sequence LIMIT 1000").fetchall()
-            self._drop(connection, [row for row in rows if row["received"] < received])
-            if not rows or rows[-1]["received"] >= received:
-                break
-        while True:
-            entries, size = connection.execute(
-                "SELECT entries, bytes FROM log_projects WHERE id = ?", (number,)
-            ).fetchone()
-            if entries <= MOST_ENTRIES and size <= MOST_BYTES:
+        """Hold the project to its limits, and everything to its time; what is left of much goes with later writes."""
+        for _ in range(_DROPS_PER_WRITE):
+            rows = self._expired(connection) or self._excess(connection, number)
+            if not rows:
                 return
-            rows = connection.execute(f"{_DROPPED} WHERE project = ? ORDER BY time, insert_id LIMIT 1000", (number,))
-            excess = []
-            for row in rows.fetchall():
-                if entries <= MOST_ENTRIES and size <= MOST_BYTES:
-                    break
-                excess.append(row)
-                entries -= 1
-                size -= row["size"]
-            self._drop(connection, excess)
+            self._drop(connection, rows)
+
+    def _expired(self, connection: Any) -> list[Any]:
+        """Some of the entries that are past their time."""
+        earliest = _nanoseconds(self._clock.now() - KEPT)
+        oldest = connection.execute("SELECT received FROM log_entries ORDER BY sequence LIMIT 1").fetchone()
+        if oldest is None or oldest["received"] >= earliest:
+            return []
+        rows = connection.execute(f"{_DROPPED} ORDER BY sequence LIMIT ?", (_BATCH_ENTRIES,))
+        return [row for row in rows if row["received"] < earliest]
+
+    def _excess(self, connection: Any, number: int) -> list[Any]:
+        """Some of the entries by which a project is over its limits."""
+        usage = "SELECT entries, bytes FROM log_projects WHERE id = ?"
+        entries, size = connection.execute(usage, (number,)).fetchone()
+        if entries <= MOST_ENTRIES and size <= MOST_BYTES:
+            return []
+        excess = []
+        sql = f"{_DROPPED} WHERE project = ? ORDER BY time, insert_id LIMIT ?"
+        for row in connection.execute(sql, (number, _BATCH_ENTRIES)).fetchall():
+            if entries <= MOST_ENTRIES and size <= MOST_BYTES:
+                break
+            excess.append(row)
+            entries -= 1
+            size -= row["size"]
+        return excess
 
     def _drop(self, connection: Any, rows: Sequence[Any]) -> None:
         """Remove entries, and streams that have none left."""
