@@ -15,6 +15,7 @@ import re
 import shutil
 import sqlite3
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -38,13 +39,15 @@ class StateDirectory:
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = (folder / "lock").open("a+")
+            # Held for as long as this object is, however its owner ends.
+            weakref.finalize(self, self._lock.close)
         except OSError as error:
             raise StateError(
                 f"{folder} cannot hold the emulator's state: {error.strerror}; name another directory in SELFLOOP_STATE"
             ) from error
 
     def acquire(self) -> None:
-        """Hold the folder until this process ends. Raises StateError when another one has it."""
+        """Hold the folder. Raises StateError when another one has it."""
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
