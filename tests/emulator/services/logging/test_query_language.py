@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from google.api_core.exceptions import InvalidArgument
 from google.protobuf import json_format
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from selfloop_apis import POOL, logging_v2
 
 from emulator.services.logging.query_language import parse
@@ -35,10 +37,12 @@ ENTRY: dict[str, Any] = {
 }
 
 
+def _entry(document: dict[str, Any]) -> logging_v2.LogEntry:
+    return json_format.ParseDict(document, logging_v2.LogEntry(), descriptor_pool=POOL)
+
+
 def passes(text: str, **changes: Any) -> bool:
-    document = {**ENTRY, **changes}
-    entry = json_format.ParseDict(document, logging_v2.LogEntry(), descriptor_pool=POOL)
-    return predicate(parse(text))(entry)
+    return predicate(parse(text))(_entry({**ENTRY, **changes}))
 
 
 @pytest.mark.parametrize(
@@ -169,3 +173,20 @@ def test_bad_filter_is_an_invalid_argument(text: str, message: str) -> None:
 def test_regular_expression_takes_time_linear_in_the_text() -> None:
     evil = 'jsonPayload.message=~"^(a+)+$"'
     assert not passes(evil, jsonPayload={"message": "a" * 50_000 + "!"})
+
+
+_PIECES = st.sampled_from(
+    ["severity", "=", ">=", "ERROR", " ", "AND", "OR", "NOT", "-", "(", ")", '"a b"', "'", ":", "*", "=~", '"(a"', ".",
+     "labels", "jsonPayload", "timestamp", '"2026-01-01"', "--", "\n", "\\", ",", "SEARCH(", "log_id(", "cast(", "é",
+     "~"]
+)  # fmt: skip
+
+
+@given(st.lists(_PIECES, max_size=30).map("".join) | st.text(max_size=60))
+@settings(max_examples=400, deadline=None)
+def test_any_text_is_a_filter_or_an_invalid_argument(text: str) -> None:
+    try:
+        test = predicate(parse(text))
+    except InvalidArgument:
+        return
+    assert test(_entry(ENTRY)) in (True, False)

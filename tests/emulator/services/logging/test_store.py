@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import resource
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -198,6 +201,43 @@ def test_database_and_predicate_agree_on_every_filter(store: LogStore) -> None:
         want = [entry.insert_id for entry in everything if test(entry)]
         page = store.read(SCOPE, parse(query), descending=False, limit=1000, after=None)
         assert [entry.insert_id for entry in page.entries] == want, query
+
+
+def test_writers_and_readers_do_not_get_in_each_others_way(store: LogStore) -> None:
+    failures: list[BaseException] = []
+
+    def write(job: str) -> None:
+        try:
+            for start in range(0, 300, 10):
+                store.write(PROJECT, [record(str(number), job=job) for number in range(start, start + 10)])
+                texts(store, f"resource.labels.job_id={job} severity>=INFO", limit=20)
+        except BaseException as error:  # noqa: BLE001  # looked at below
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(str(job),)) for job in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    for job in range(6):
+        assert texts(store, f"resource.labels.job_id={job}", limit=999) == [str(number) for number in range(300)]
+
+
+@pytest.mark.long
+def test_hundred_megabytes_of_lines_take_little_memory_and_are_read_in_even_time(store: LogStore) -> None:
+    lines = 1_000_000
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    store.write(PROJECT, (record(f"line {number} ".ljust(100, "x")) for number in range(lines)))
+    found, slowest, end = 0, 0.0, None
+    while not found or end:
+        started = time.monotonic()
+        page = store.read(SCOPE, parse('resource.labels.job_id="1"'), descending=False, limit=1000, after=end)
+        slowest = max(slowest, time.monotonic() - started)
+        found, end = found + len(page.entries), page.end
+    assert found == lines
+    assert slowest < 1
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
 
 
 def test_upper_bound_at_the_clients_now_follows_the_emulators_clock(store: LogStore, clock: MovableClock) -> None:
