@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from google.api_core.exceptions import BadRequest, Conflict, NotFound
 from google.cloud.aiplatform_v1 import Endpoint, EndpointServiceClient
 from google.cloud.aiplatform_v1beta1 import EndpointServiceClient as BetaEndpointServiceClient
@@ -56,6 +57,20 @@ def test_operation_is_read_under_the_other_version_too(
 ) -> None:
     beta = emulator.client(BetaEndpointServiceClient, transport=endpoints.transport.kind)
     assert beta.get_operation(operations_pb2.GetOperationRequest(name=finished.name)).done
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta1", "ui"])
+def test_operation_is_read_at_every_address_that_clients_poll(
+    emulator: Emulator, finished: Any, parent: str, version: str
+) -> None:
+    """gcloud polls at v1beta1 whatever it called, generated Go clients at /ui/."""
+    host = "https://us-central1-aiplatform.googleapis.com"
+    headers = {"Authorization": f"Bearer {emulator.token}"}
+    for name in (finished.name, f"{parent}/operations/{finished.name.rpartition('/')[2]}"):
+        answer = requests.get(f"{host}/{version}/{name}", headers=headers, timeout=30)
+        assert answer.json()["done"], answer.text
+        # The types are those of the version that made it.
+        assert answer.json()["response"]["@type"] == "type.googleapis.com/google.cloud.aiplatform.v1.Endpoint"
 
 
 def test_operations_of_a_resource_are_listed_by_id_and_number(
