@@ -29,8 +29,8 @@ LOG = "emulator.log"
 STARTUP_LOG = "startup.log"
 """what the server prints besides its log: why it could not start"""
 
-_outliving: list[subprocess.Popen[bytes]] = []
-"""servers of this process: they are meant to outlive it, and a Popen that is let go would complain of that"""
+_outliving: dict[int, subprocess.Popen[bytes]] = {}
+"""servers that this process started, by id: they may outlive it, and a Popen that is let go would complain"""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def start(config: Config) -> Starting:
             command(config), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             env=_server_environment(os.environ), start_new_session=True,
         )  # fmt: skip
-    _outliving.append(process)
+    _outliving[process.pid] = process
     return Starting(state, process)
 
 
@@ -225,12 +225,8 @@ def _last_line(log: Path) -> str:
 
 
 def _exists(pid: int) -> bool:
-    try:
-        # A child of ours stays a zombie until it is waited for; of any other process this says nothing.
-        if os.waitpid(pid, os.WNOHANG)[0] == pid:
-            return False
-    except ChildProcessError:
-        pass
+    if pid in _outliving:
+        return _outliving[pid].poll() is None  # a child of ours is there until it is waited for
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
