@@ -173,8 +173,9 @@ class Files:
 
     def put(self, staged: Staged, bucket: str, name: str) -> str:
         """Move a staged file to its place in one step; gives back its name apart, or nothing for the tree."""
-        parts = None if may_alias(name) else path_of(name)
-        if parts is not None:
+        parts = path_of(name)
+        # A file that a job gave such a name is replaced like any other: it must not come back as newer.
+        if parts is not None and not (may_alias(name) and self.signature(bucket, name) is None):
             try:
                 with _disk_errors(), self._folder((bucket, *parts[:-1]), create=True) as folder:
                     if not _is_folder(folder, parts[-1]):
