@@ -15,7 +15,7 @@ from google.auth.transport.requests import AuthorizedSession, Request
 from google.cloud.storage import Client
 from googleapiclient.errors import HttpError
 
-from tests.conftest import Emulator
+from tests.conftest import Emulator, require_program
 from tests.emulator.services.discovery import discovery_client
 
 ACCOUNT = "robot@some-project.iam.gserviceaccount.com"
@@ -102,3 +102,10 @@ def test_sign_blob_signs_the_decoded_payload(accounts: Any) -> None:
 
 def test_allowed_locations_are_unbounded(accounts: Any) -> None:
     assert accounts.getAllowedLocations(name=NAME).execute() == {"locations": [], "encodedLocations": "0x0"}
+
+
+def test_gcloud_impersonates(emulator: Emulator, project: str) -> None:
+    gcloud = require_program("gcloud")
+    result = emulator.run(gcloud, "projects", "describe", project, f"--impersonate-service-account={ACCOUNT}")
+    assert result.returncode == 0, result.stderr
+    assert f"projectId: {project}" in result.stdout

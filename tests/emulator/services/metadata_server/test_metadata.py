@@ -19,7 +19,7 @@ from emulator.core.projects import Projects
 from emulator.core.state import Database
 from emulator.core.tokens import Tokens
 from emulator.services.metadata_server import MetadataServer
-from tests.conftest import Emulator
+from tests.conftest import Emulator, require_program
 
 ROOT = "/computeMetadata/v1"
 JOB = SandboxCaller("customJobs/12/workerpool0-0", "job-project", "robot@job-project.iam.gserviceaccount.com")
@@ -170,6 +170,17 @@ def test_default_credentials_come_from_it_where_there_is_no_key(emulator: Emulat
     assert project == found
     assert email.endswith(".iam.gserviceaccount.com")
     assert has_identity
+
+
+def test_gcloud_takes_its_account_from_it(emulator: Emulator, tmp_path: Path) -> None:
+    gcloud = require_program("gcloud")
+    without_key = ("env", "-u", "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE", "-u", "CLOUDSDK_CORE_CHECK_GCE_METADATA")
+    result = emulator.run(
+        *without_key, gcloud, "auth", "print-access-token",
+        GCE_METADATA_ROOT=f"127.0.0.1:{emulator.port}", CLOUDSDK_CONFIG=str(tmp_path),
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("ya29.")
 
 
 def test_token_is_not_given_to_a_web_page(emulator: Emulator) -> None:
