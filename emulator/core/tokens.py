@@ -116,7 +116,11 @@ class Tokens:
         """The claims of a JWT that this installation's key signed. Raises Unauthenticated."""
         claims = self._verify_jwt(jwt)
         now = time.time()
-        if float(claims.get("exp", 0)) < now - _LEEWAY_SECONDS or float(claims.get("iat", 0)) > now + _LEEWAY_SECONDS:
+        try:
+            expiry, issued = float(claims.get("exp", 0)), float(claims.get("iat", 0))
+        except (TypeError, ValueError):
+            raise Unauthenticated(_INVALID) from None
+        if expiry < now - _LEEWAY_SECONDS or issued > now + _LEEWAY_SECONDS:
             raise Unauthenticated(_INVALID)
         return claims
 

@@ -106,11 +106,20 @@ def test_bad_grant_is_refused_in_oauths_form(emulator: Emulator, form: dict[str,
     assert answer.json()["error"] == error
 
 
-def test_assertion_without_scope_gets_nothing(emulator: Emulator, key_file: str) -> None:
+@pytest.mark.parametrize(
+    ("claims", "error"),
+    [
+        ({"iat": 1, "exp": 2**33}, "invalid_scope"),
+        ({"iat": 1, "exp": 2, "scope": "x"}, "invalid_grant"),
+        ({"iat": "soon", "exp": "later", "scope": "x"}, "invalid_grant"),
+        ({"iat": 1, "exp": 2**33, "scope": "x", "iss": ""}, "invalid_grant"),
+    ],
+)
+def test_assertion_with_bad_claims_gets_nothing(key_file: str, claims: dict[str, Any], error: str) -> None:
     account: Any = service_account.Credentials.from_service_account_file(key_file)
-    assertion = jwt.encode(account.signer, {"iss": account.service_account_email, "iat": 1, "exp": 2**33})
+    assertion = jwt.encode(account.signer, {"iss": account.service_account_email, **claims})
     answer = requests.post(TOKEN_URI, data={"grant_type": JWT_BEARER, "assertion": assertion}, timeout=30)
-    assert answer.json()["error"] == "invalid_scope"
+    assert (answer.status_code, answer.json()["error"]) == (400, error)
 
 
 def test_token_info_tells_whose_a_token_is(emulator: Emulator) -> None:
