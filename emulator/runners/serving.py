@@ -45,6 +45,9 @@ _PROGRAM = Path(__file__).with_name("model_server")
 _PROGRAM_SEEN = "/opt/selfloop/model_server"
 _MODEL_SEEN = "/opt/selfloop/model"
 _SOCKET_FOLDER_SEEN = "/run/server"
+#: A request has few rows: on a machine with other work, threads that wait for one another cost a row of gradient
+#: boosting 200 ms at the 99th percentile instead of 12. The container_spec may say otherwise.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 _POLL_SECONDS = 0.02
 _HEALTH_SECONDS = 10.0
 #: From SIGTERM to SIGKILL: a server that is asked to go has been drained already.
@@ -99,6 +102,7 @@ class ModelServers:
             process = sandbox.start(
                 ["python3", program, "--model", model, "--socket", listening],
                 {
+                    **_ONE_THREAD,
                     **server.env,
                     "AIP_HTTP_PORT": str(server.port),
                     "AIP_HEALTH_ROUTE": server.health_route,

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy
 
+from . import forest
 from .errors import LoadError, PredictionError
 
 _FILES = ("model.joblib", "model.pkl")
@@ -24,6 +25,7 @@ class SklearnModel:
 
     def __init__(self, model: Any) -> None:
         self._model = model
+        self._predict = forest.direct(model) or model.predict
 
     @classmethod
     def load(cls, folder: str) -> SklearnModel:
@@ -51,7 +53,7 @@ class SklearnModel:
     def predict(self, instances: list[Any]) -> list[Any]:
         """Predictions in the order of the instances. Raises PredictionError."""
         try:
-            outputs = self._model.predict(numpy.array(instances))
+            outputs = self._predict(numpy.array(instances))
         except Exception as error:  # a model's own code may raise anything
             raise PredictionError(f"Exception during sklearn prediction: {error}") from error
         if isinstance(outputs, numpy.ndarray):
