@@ -25,6 +25,7 @@ from emulator.core.service import (
     JsonResponse,
     not_emulated,
 )
+from emulator.core.streamed_http import StreamedHttp, StreamedRequest
 from emulator.core.tables import JsonMethod, Rpc, base_service
 
 
@@ -93,6 +94,17 @@ class Dispatcher:
         except Exception as raised:  # noqa: BLE001  # every exception becomes the caller's answer
             raise self._failed(raised, context, started) from None
         self._note(context, "OK" if answer.status < 400 else str(answer.status), started)
+        return answer
+
+    def call_streamed(self, service: StreamedHttp, request: StreamedRequest, context: Context) -> JsonResponse:
+        """The answer of a service that streams and knows its callers itself."""
+        started = time.perf_counter()
+        try:
+            context = context.by(service.caller(request))
+            answer = service.handle(request, context)
+        except Exception as raised:  # noqa: BLE001  # every exception becomes the caller's answer
+            raise self._failed(raised, context, started) from None
+        self._note(context, "OK" if answer.status < 400 else errors.status_code_name(answer.status), started)
         return answer
 
     def input_class(self, rpc: Rpc, tables_rpcs: dict[str, Rpc]) -> type[Message]:

@@ -14,10 +14,9 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
-from google.api_core import exceptions
 from google.api_core.exceptions import (
     Forbidden,
     GoogleAPICallError,
@@ -27,13 +26,14 @@ from google.api_core.exceptions import (
     Unauthenticated,
 )
 
-from emulator.core import errors, transcoding
+from emulator.core import batch, errors, transcoding
 from emulator.core.certificates import is_ours
 from emulator.core.dispatch import Dispatcher
 from emulator.core.egress import is_loopback
 from emulator.core.front import Connection
 from emulator.core.plain_http import LARGEST_BODY_BYTES, HttpRequest, HttpResponse, PlainHttp
 from emulator.core.service import Caller, Context, FileBody, JsonRequest, JsonResponse
+from emulator.core.streamed_http import StreamedBody, StreamedHttp, StreamedRequest
 from emulator.core.tables import JsonRoute, RpcRoute, Tables
 from emulator.core.tokens import Tokens
 
@@ -44,6 +44,7 @@ _LARGEST_JSON_BYTES = 64 * 1024 * 1024
 _PIECE_BYTES = 1024 * 1024
 _ANONYMOUS = Caller("anonymous")
 _END = object()
+_Service = TypeVar("_Service", PlainHttp, StreamedHttp)
 
 
 @dataclass(frozen=True)
@@ -65,15 +66,26 @@ class _Exchange:
 
 
 class RestApp:
-    """The application of the one port. plain: services outside the tables, asked first, in order."""
+    """The application of the one port.
+
+    plain: services outside the tables, asked before them, in order; streamed: those asked after them.
+    """
 
     def __init__(
-        self, tables: Tables, dispatcher: Dispatcher, tokens: Tokens, plain: Sequence[PlainHttp], threads: int = 32
+        self,
+        tables: Tables,
+        dispatcher: Dispatcher,
+        tokens: Tokens,
+        plain: Sequence[PlainHttp],
+        *,
+        streamed: Sequence[StreamedHttp] = (),
+        threads: int = 32,
     ) -> None:
         self._tables = tables
         self._dispatcher = dispatcher
         self._tokens = tokens
         self._plain = plain
+        self._streamed = streamed
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rest")
 
     def close(self) -> None:
@@ -83,14 +95,20 @@ class RestApp:
         exchange = _exchange(scope, receive, send, connection)
         legacy = False
         try:
+            _check_host(exchange)
+            plain = _matching(self._plain, exchange)
+            found = None if plain else self._tables.match(exchange.host, exchange.verb, exchange.path)
+            streamed = None if plain or found else _matching(self._streamed, exchange)
+            if streamed is not None:
+                await self._answer_streamed(streamed, exchange)
+                return
             _check_origin(exchange)
-            plain = next(
-                (one for one in self._plain if one.matches(exchange.host, exchange.path, exchange.headers)), None
-            )
             if plain is not None:
                 await self._answer_plain(plain, exchange)
                 return
-            found = self._tables.match(exchange.host, exchange.verb, exchange.path)
+            if batch.is_batch(exchange.verb, exchange.path):
+                await self._answer_batch(exchange)
+                return
             if found is None:
                 raise self._unknown(exchange)
             route, path = found
@@ -119,6 +137,34 @@ class RestApp:
         )  # fmt: skip
         answer: HttpResponse = await self._run(self._dispatcher.call_plain, service, request, context)
         await _send(exchange, answer.status, answer.headers, answer.body)
+
+    async def _answer_streamed(self, service: StreamedHttp, exchange: _Exchange) -> None:
+        try:
+            caller = self._caller(exchange)
+        except Unauthenticated:
+            caller = None
+        body = StreamedBody(exchange.receive, asyncio.get_running_loop())
+        request = StreamedRequest(
+            exchange.verb, exchange.host, exchange.path, body, list(exchange.query), exchange.headers, _uri(exchange),
+            caller, allows_anonymous=not exchange.connection.is_tls and "authorization" not in exchange.headers,
+        )  # fmt: skip
+        try:
+            _check_origin(exchange)
+        except Forbidden:
+            if not await self._run(service.admits_page, request):
+                raise
+        method = f"{service.name} {exchange.verb.upper()} {exchange.path}"
+        context = _context(method, _ANONYMOUS, exchange)
+        answer: JsonResponse = await self._run(self._dispatcher.call_streamed, service, request, context)
+        await self._send_json_answer(exchange, answer, context)
+
+    async def _answer_batch(self, exchange: _Exchange) -> None:
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            await self(scope, receive, send, exchange.connection)
+
+        body = await _read_body(exchange, batch.LARGEST_BODY_BYTES)
+        content_type, answer = await batch.answer(application, exchange.headers, body)
+        await _send(exchange, 200, {"content-type": content_type}, answer)
 
     async def _answer_rpc(self, route: RpcRoute, path: Mapping[str, str], exchange: _Exchange) -> None:
         caller = self._authenticated(exchange, f"{route.rpc.service}/{route.rpc.name}")
@@ -154,7 +200,7 @@ class RestApp:
         body: Any = {}
         if route.upload:
             # The first piece is mostly the whole of a small upload: taken here, it costs no hop between threads.
-            media = _StreamedBody(exchange, asyncio.get_running_loop(), await exchange.receive())
+            media = StreamedBody(exchange.receive, asyncio.get_running_loop(), await exchange.receive())
         else:
             data = await _read_body(exchange, _LARGEST_JSON_BYTES)
             body = transcoding.load(data)
@@ -246,53 +292,6 @@ class _ClientGoneError(Exception):
     """The client closed its connection before its request was complete."""
 
 
-class _StreamedBody:
-    """A request's body for a handler on a thread, pulled piece by piece from the event loop."""
-
-    def __init__(self, exchange: _Exchange, loop: asyncio.AbstractEventLoop, first: Any) -> None:
-        self._exchange = exchange
-        self._loop = loop
-        self._first = first
-        self._done = False
-        self._gone = False
-
-    def __iter__(self) -> Iterator[bytes]:
-        data, self._first = self._take(self._first), None
-        while True:
-            if data:
-                yield data
-            if self._gone:
-                raise exceptions.Cancelled("The client left before its upload was complete.")
-            if self._done:
-                return
-            data = asyncio.run_coroutine_threadsafe(self._gather(), self._loop).result()
-
-    async def _gather(self) -> bytes:
-        """The next mebibyte, or what comes before the end: a hop between threads costs more than a small piece."""
-        pieces, size = [], 0
-        while size < _PIECE_BYTES and not (self._done or self._gone):
-            pieces.append(self._take(await self._exchange.receive()))
-            size += len(pieces[-1])
-        return b"".join(pieces)
-
-    def _take(self, message: Any) -> bytes:
-        if message is None:
-            return b""
-        if message["type"] == "http.disconnect":
-            self._gone = True
-            return b""
-        self._done = not message.get("more_body", False)
-        return bytes(message["body"])
-
-    def read(self, limit: int) -> bytes:
-        data = bytearray()
-        for piece in self:
-            data += piece
-            if len(data) > limit:
-                raise exceptions.from_http_status(413, f"The body is larger than {limit} bytes.")
-        return bytes(data)
-
-
 def _exchange(scope: Any, receive: Any, send: Any, connection: Connection) -> _Exchange:
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
     path = scope["raw_path"].decode("latin-1") or "/"
@@ -309,6 +308,16 @@ def _host_name(header: str) -> str:
     return header.partition(":")[0].lower().rstrip(".")
 
 
+def _matching(services: Sequence[_Service], exchange: _Exchange) -> _Service | None:
+    return next((one for one in services if one.matches(exchange.host, exchange.path, exchange.headers)), None)
+
+
+def _check_host(exchange: _Exchange) -> None:
+    """A name of somebody else's that leads here is a trick on a browser. Raises Forbidden."""
+    if not (exchange.connection.is_tls or is_loopback(exchange.host) or is_ours(exchange.host)):
+        raise Forbidden(f"Host {exchange.host!r} is not served here: use 127.0.0.1, or a Google host name.")
+
+
 def _check_origin(exchange: _Exchange) -> None:
     """A web page must not reach the emulator through its reader's browser. Raises Forbidden.
 
@@ -316,8 +325,6 @@ def _check_origin(exchange: _Exchange) -> None:
     """
     if exchange.connection.is_tls:
         return
-    if not (is_loopback(exchange.host) or is_ours(exchange.host)):
-        raise Forbidden(f"Host {exchange.host!r} is not served here: use 127.0.0.1, or a Google host name.")
     origin = exchange.headers.get("origin", "")
     if origin and origin.partition("://")[2] != exchange.headers.get("host"):
         raise Forbidden(f"Requests of pages from {origin} are refused.")

@@ -100,6 +100,8 @@ class Tables:
         canonical = canonical_host(host)
         if canonical in self._routers:
             return self._routers[canonical].match(verb, raw_path)
+        if canonical.endswith(".storage.googleapis.com"):
+            return None  # a bucket's own host holds its objects alone, whatever their names look like
         for router in self._routers.values():
             found = router.match(verb, raw_path)
             if found:
@@ -158,8 +160,6 @@ def canonical_host(host: str) -> str:
             rest = rest.replace(infix, "")
             # `aiplatform.us.rep.googleapis.com` carries its region behind the name.
             rest = "googleapis.com" if rest.endswith(".googleapis.com") else rest
-    if rest == "storage.googleapis.com":
-        return rest
     for api in ("prediction-aiplatform", "aiplatform", "logging"):
         if first.endswith(f"-{api}"):
             first = api
