@@ -120,7 +120,7 @@ class Tokens:
             expiry, issued = float(claims.get("exp", 0)), float(claims.get("iat", 0))
         except (TypeError, ValueError):
             raise Unauthenticated(_INVALID) from None
-        if expiry < now - _LEEWAY_SECONDS or issued > now + _LEEWAY_SECONDS:
+        if not (expiry >= now - _LEEWAY_SECONDS and issued <= now + _LEEWAY_SECONDS):  # NaN is neither
             raise Unauthenticated(_INVALID)
         return claims
 
