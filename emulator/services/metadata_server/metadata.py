@@ -2,7 +2,8 @@
 
 What comes in by a sandbox's listener is told its job's project and service account. On loopback, where a client has
 to be sent by GCE_METADATA_HOST, it is those of this emulator. A shell that asks for metadata.google.internal by name
-gets no answer worth the name: it is no machine of Google's, and libraries would log and authenticate as one. Whoever can send the header `Metadata-Flavor: Google` may ask: a web page of another origin cannot.
+is told that there is none: it is no machine of Google's, and libraries would log and authenticate as one. Whoever
+can send the header `Metadata-Flavor: Google` may ask: a web page of another origin cannot.
 Source: https://cloud.google.com/compute/docs/metadata/overview
 """
 
