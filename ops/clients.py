@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         PipelineServiceClient,
         PredictionServiceClient,
     )
-    from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
+    from google.cloud.logging import Client as LoggingClient
     from google.cloud.storage import Client as StorageClient
 
 TIMEOUT_SECONDS = 60.0
@@ -30,18 +30,24 @@ RETRY_SECONDS = 300.0
 """how long a wait outlives a service that does not answer"""
 
 
-def patient() -> Retry:
-    """A retry for calls that only look: a wait of hours must not end because one of them met a bad moment."""
+def passing_errors() -> tuple[type[Exception], ...]:
+    """Answers after which the same call may well succeed."""
     from google.api_core import exceptions
-    from google.api_core.retry import Retry, if_exception_type
 
-    passing = (
+    return (
         exceptions.ServiceUnavailable,
         exceptions.DeadlineExceeded,
         exceptions.InternalServerError,
         exceptions.TooManyRequests,
     )
-    return Retry(predicate=if_exception_type(*passing), initial=0.5, maximum=10.0, timeout=RETRY_SECONDS)
+
+
+def patient() -> Retry:
+    """A retry for calls that only look: a wait of hours must not end because one of them met a bad moment."""
+    from google.api_core.retry import Retry, if_exception_type
+
+    predicate = if_exception_type(*passing_errors())
+    return Retry(predicate=predicate, initial=0.5, maximum=10.0, timeout=RETRY_SECONDS)
 
 
 class Clients:
@@ -53,7 +59,7 @@ class Clients:
     def import_packages(self) -> None:
         """Import what the clients come from: seconds that are better spent at once than in the middle of a story."""
         import google.cloud.aiplatform_v1
-        import google.cloud.logging_v2
+        import google.cloud.logging
         import google.cloud.storage  # noqa: F401 -- imported for later
 
     @cached_property
@@ -93,10 +99,11 @@ class Clients:
         return PredictionServiceClient(**self._vertex())
 
     @cached_property
-    def logging(self) -> LoggingServiceV2Client:
-        from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
+    def logging(self) -> LoggingClient:
+        from google.cloud.logging import Client
 
-        return LoggingServiceV2Client()
+        # Its generated client speaks gRPC alone; this one has both transports.
+        return Client(project=self._config.project, _use_grpc=self._config.api_transport == "grpc")
 
     def _vertex(self) -> dict[str, Any]:
         """Arguments that every client of Vertex AI takes: its services answer per region."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, cast
+from typing import Any
 
-from ops.clients import TIMEOUT_SECONDS, Clients, patient
-
-if TYPE_CHECKING:
-    from google.cloud.logging_v2.types import LogEntry
+from ops.clients import Clients, passing_errors
 
 PAGE_SIZE = 500
+OLDEST_FIRST = "timestamp asc"
 
 
 @dataclass(frozen=True)
@@ -40,35 +38,33 @@ class JobLog:
         """ids of the entries of that moment; a job may write millions before it"""
 
     def new_lines(self) -> Iterator[Line]:
-        """What was written since the last call, oldest first."""
+        """What was written since the last call, oldest first.
+
+        Ends early where Cloud Logging has a bad moment or asks for fewer calls; the next call goes on from there.
+        """
         filter_ = self._filter
         if self._latest is not None:
             # Not later than: several entries may share a time, and those seen are left out by their id.
             filter_ += f' AND timestamp>="{self._latest.isoformat()}"'
-        entries = self._clients.logging.list_log_entries(
-            {
-                "resource_names": [self._resource], "filter": filter_, "order_by": "timestamp asc",
-                "page_size": PAGE_SIZE,
-            },
-            retry=patient(),
-            timeout=TIMEOUT_SECONDS,
-        )  # fmt: skip
-        for entry in entries:
-            if entry.insert_id in self._seen:
-                continue
-            written = cast(datetime, entry.timestamp)  # proto-plus gives a datetime; its stubs say otherwise
-            if self._latest is None or written > self._latest:
-                self._latest = written
-                self._seen.clear()
-            self._seen.add(entry.insert_id)
-            yield from _lines(entry)
+        try:
+            for entry in self._clients.logging.list_entries(
+                resource_names=[self._resource], filter_=filter_, order_by=OLDEST_FIRST, page_size=PAGE_SIZE
+            ):
+                if entry.insert_id in self._seen:
+                    continue
+                if self._latest is None or entry.timestamp > self._latest:
+                    self._latest = entry.timestamp
+                    self._seen.clear()
+                self._seen.add(entry.insert_id)
+                yield from _lines(entry)
+        except passing_errors():
+            return
 
 
-def _lines(entry: LogEntry) -> Iterator[Line]:
-    from google.logging.type.log_severity_pb2 import LogSeverity  # type: ignore[import-untyped]
-
-    text = entry.text_payload
-    if not text and "message" in (entry.json_payload or {}):
-        text = str(entry.json_payload["message"])
-    for line in text.splitlines():
-        yield Line(entry.resource.labels.get("task_name", "job"), LogSeverity.Name(entry.severity), line)
+def _lines(entry: Any) -> Iterator[Line]:
+    """Lines of a google.cloud.logging entry, whose classes are made at run time and unknown to a type checker."""
+    payload = entry.payload
+    text = payload.get("message", "") if isinstance(payload, Mapping) else payload
+    task_name = entry.resource.labels.get("task_name", "job") if entry.resource else "job"
+    for line in str(text or "").splitlines():
+        yield Line(task_name, entry.severity or "DEFAULT", line)
