@@ -12,6 +12,7 @@ import random
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from urllib.parse import quote
 
 from google.api_core.exceptions import FailedPrecondition, NotFound
 from selfloop_apis import aiplatform_v1
@@ -137,6 +138,11 @@ class Deployments:
         try:
             for replica in deployment.replicas:
                 replica.deploy(_deployment_seconds(model.container_spec), is_cancelled)
+        except FailedPrecondition as error:
+            self.stop(endpoint.name, deployed.id)
+            raise FailedPrecondition(
+                f"{error.message} Model server logs can be found at {self._logs_url(endpoint.name)}."
+            ) from None
         except BaseException:
             self.stop(endpoint.name, deployed.id)
             raise
@@ -191,6 +197,12 @@ class Deployments:
             self._running.clear()
         for deployment in running:
             deployment.stop()
+
+    def _logs_url(self, endpoint: str) -> str:
+        """The page of the console that shows an endpoint's log."""
+        resource = f"aiplatform.googleapis.com/Endpoint/endpoint_id/{names.last_part(endpoint)}"
+        project = names.location_of(self._projects, endpoint).project_number
+        return f"https://console.cloud.google.com/logs/viewer?project={project}&resource={quote(resource, safe='')}"
 
     def _add(self, deployment: Deployment) -> None:
         with self._lock:

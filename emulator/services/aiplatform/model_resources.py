@@ -35,8 +35,8 @@ _ARTIFACTS: Mapping[str, tuple[str, ...]] = {
     "pytorch-gpu": ("model.mar",),
 }
 _PREBUILT = re.compile(
-    r"(?:(?:us|europe|asia)-docker\.pkg\.dev/vertex-ai|gcr\.io/cloud-aiplatform)/prediction/"
-    r"(?P<framework>[a-z0-9]+(?:-[cg]pu)?)\.[0-9-]+(?::[\w.-]+)?"
+    r"(?:(?:us|europe|asia)-docker\.pkg\.dev/vertex-ai|(?:(?:us|eu|asia)\.)?gcr\.io/cloud-aiplatform)/prediction/"
+    r"(?P<framework>[a-z0-9]+(?:-[cg]pu)?)\.[0-9-]+(?:[:@].*)?"
 )
 
 

@@ -252,6 +252,7 @@ def test_deploy_model_that_cannot_be_loaded_fails_and_leaves_nothing(  # noqa: P
     with pytest.raises(FailedPrecondition, match="Model server never became ready") as raised:
         operation.result(timeout=SECONDS)
     assert says in raised.value.message
+    assert "Model server logs can be found at https://console.cloud.google.com/logs/" in raised.value.message
     metadata = operation.metadata
     assert isinstance(metadata, DeployModelOperationMetadata)
     assert metadata.deployment_stage == DeploymentStage.FAILED_TO_DEPLOY
