@@ -7,6 +7,7 @@ directory and its control API. Nothing of its code is imported.
 from __future__ import annotations
 
 import collections
+import contextlib
 import os
 import shlex
 import signal
@@ -171,11 +172,22 @@ def execute(config: Config, arguments: Sequence[str], *, isolated: bool) -> int:
         arguments = [sys.executable, "-m", "emulator", "isolated", "--port", port, "--", *own, *arguments]
         environment["PYTHONPATH"] = str(ROOT)
     try:
-        return subprocess.run(list(arguments), env=environment, check=False).returncode
+        with subprocess.Popen(list(arguments), env=environment) as process:
+            return _exit_code(process)
     except FileNotFoundError:
         raise OpsError(f"{arguments[0]} is not installed or not on PATH") from None
     except PermissionError:
         raise OpsError(f"{arguments[0]} cannot be run: it is not executable") from None
+
+
+def _exit_code(process: subprocess.Popen[bytes]) -> int:
+    """The exit code as shells give it; Ctrl-C is the command's own affair, which the terminal sends it too."""
+    while True:
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            continue
+        return code if code >= 0 else 128 - code
 
 
 def show_log(config: Config, lines: int, *, follow: bool) -> None:
@@ -184,7 +196,8 @@ def show_log(config: Config, lines: int, *, follow: bool) -> None:
     if not log.exists():
         raise OpsError(f"{log} does not exist; no emulator has run there")
     if follow:
-        subprocess.run(["tail", "-n", str(lines), "-F", str(log)], check=False)
+        with contextlib.suppress(KeyboardInterrupt):
+            subprocess.run(["tail", "-n", str(lines), "-F", str(log)], check=False)
         return
     with log.open(encoding="utf-8", errors="replace") as file:
         for line in collections.deque(file, maxlen=lines):

@@ -240,7 +240,7 @@ def test_loop_on_data_that_is_none_fails_with_the_trainers_own_words(read: ReadC
 
 
 def test_a_deployment_that_fails_leaves_the_serving_version(read: ReadConfig) -> None:
-    config = read(ROWS)
+    config = read(f"{ROWS}api_transport: rest\n")  # and all of this over REST
     applied(config)
     clients = Clients(config)
     # A second version whose file is no model: it registers, but cannot start.

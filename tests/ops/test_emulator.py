@@ -121,6 +121,12 @@ def test_execute_runs_a_command_word_by_word_and_gives_back_its_exit_code(
     assert told.read_text() == f"a b|$HOME|{config.project}|"
 
 
+def test_execute_gives_a_killed_command_the_exit_code_of_shells(make: MakeConfig) -> None:
+    config = make()
+    emulator.ensure(config)
+    assert emulator.execute(config, ["sh", "-c", "kill -TERM $$"], isolated=False) == 128 + 15
+
+
 def test_execute_of_nothing_and_of_what_is_not_there_says_so(make: MakeConfig) -> None:
     config = make()
     emulator.ensure(config)
