@@ -40,6 +40,8 @@ DeployedModel = aiplatform_v1.DeployedModel
 _DEPLOYMENT_SECONDS = 30 * 60.0
 #: How long a prediction may take where the endpoint's client_connection_config does not say.
 _INFERENCE_SECONDS = 60.0
+#: How long a model that is undeployed may take to answer what it was asked before.
+_DRAIN_SECONDS = 30.0
 
 
 class Deployment:
@@ -57,10 +59,25 @@ class Deployment:
         self.predict_route = _predict_route(endpoint, deployed.id, model.container_spec)
         self.replicas = replicas
         self._turns = itertools.cycle(replicas)
+        self._active = 0
+        self._changed = threading.Condition()
 
     def request(self, body: bytes, content_type: str, timeout_seconds: float) -> ServerAnswer:
         """Ask one of the replicas to predict. Raises ServiceUnavailable, DeadlineExceeded."""
-        return next(self._turns).request(self.predict_route, body, content_type, timeout_seconds)
+        with self._changed:
+            self._active += 1
+        try:
+            return next(self._turns).request(self.predict_route, body, content_type, timeout_seconds)
+        finally:
+            with self._changed:
+                self._active -= 1
+                if not self._active:
+                    self._changed.notify_all()
+
+    def drain(self, seconds: float) -> None:
+        """Wait until every request has its answer, at most so long."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._active, seconds)
 
     def stop(self) -> None:
         for replica in self.replicas:
@@ -148,10 +165,11 @@ class Deployments:
             raise
 
     def stop(self, endpoint: str, deployed_model_id: str) -> None:
-        """End a deployed model's replicas; nothing where none runs."""
+        """End a deployed model's replicas, once they have answered what was asked; nothing where none runs."""
         with self._lock:
             deployment = self._running.pop((endpoint, deployed_model_id), None)
         if deployment is not None:
+            deployment.drain(_DRAIN_SECONDS)
             deployment.stop()
 
     def publish(self, endpoint: Endpoint) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from google.api_core.exceptions import ServiceUnavailable
+from google.api_core.exceptions import FailedPrecondition, ServiceUnavailable
+from google.cloud import aiplatform_v1beta1 as v1beta1
 from google.cloud.aiplatform_v1 import EndpointServiceClient, ModelServiceClient, PredictionServiceClient
+from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
 
 from emulator.runners.limits import descendants, process_tree
 from tests.conftest import LOCATION, Emulator, require_program, wait_until
@@ -142,15 +145,20 @@ def test_gcloud_lists_describes_and_predicts(emulator: Emulator, project: str, p
     assert gcloud("models", "list") == []
 
 
-class Crashing:
-    """A pickle, which needs no module of this test, of a model that ends its process when it is asked for 13."""
+class Evaluated:
+    """A pickle of what an expression gives, which needs no module of this test."""
 
-    SOURCE = """type("Model", (), {"predict": lambda self, rows: [
-        __import__("os")._exit(3) if row[0] == 13 else float(row[0]) for row in rows
-    ]})()"""
+    def __init__(self, source: str) -> None:
+        self.source = source
 
     def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return eval, (self.SOURCE,)
+        return eval, (self.source,)
+
+
+#: A model that ends its process when it is asked for 13.
+CRASHING = """type("Model", (), {"predict": lambda self, rows: [
+    __import__("os")._exit(3) if row[0] == 13 else float(row[0]) for row in rows
+]})()"""
 
 
 class Served:
@@ -189,7 +197,7 @@ def test_a_server_that_crashes_is_started_again(emulator: Emulator, project: str
         emulator,
         project,
         parent,
-        registry.put(emulator, project, "crashing", {"model.pkl": registry.pickled(Crashing())}),
+        registry.put(emulator, project, "crashing", {"model.pkl": registry.pickled(Evaluated(CRASHING))}),
     )
     assert served.predict(5) == 5
     with pytest.raises(ServiceUnavailable):
@@ -202,6 +210,34 @@ def test_a_server_that_crashes_is_started_again(emulator: Emulator, project: str
             return False
 
     wait_until(again, 60)
+
+
+def test_undeploying_lets_a_server_answer_what_it_was_asked(emulator: Emulator, project: str, parent: str) -> None:
+    predict = 'lambda self, rows: print("asked") or __import__("time").sleep(2) or [9.0]'
+    slow = Evaluated(f'type("Model", (), {{"predict": {predict}}})()')
+    uri = registry.put(emulator, project, "slow", {"model.pkl": registry.pickled(slow)})
+    served = Served(emulator, project, parent, uri)
+    (deployed,) = served.endpoints.get_endpoint(name=served.endpoint).deployed_models
+    answers: list[float] = []
+    asking = threading.Thread(target=lambda: answers.append(served.predict(0)))
+    asking.start()
+    wait_until(lambda: "asked" in printed(emulator, project, served.endpoint))
+    operation = served.endpoints.undeploy_model(endpoint=served.endpoint, deployed_model_id=deployed.id)
+    operation.result(timeout=60)
+    asking.join()
+    assert answers == [9.0]
+
+
+def test_the_beta_version_sees_and_serves_the_same(emulator: Emulator, project: str, parent: str) -> None:
+    served = Served(emulator, project, parent, registry.put_model(emulator, project, registry.constant(6)))
+    endpoints = emulator.client(v1beta1.EndpointServiceClient)
+    (deployed,) = endpoints.get_endpoint(name=served.endpoint).deployed_models
+    assert emulator.client(v1beta1.ModelServiceClient).get_model(name=served.model).version_id == "1"
+    predictions = emulator.client(v1beta1.PredictionServiceClient)
+    answer = predictions.predict(endpoint=served.endpoint, instances=[[0, 0]])  # type: ignore[list-item]
+    assert list(answer.predictions) == [6.0]
+    operation = endpoints.undeploy_model(endpoint=served.endpoint, deployed_model_id=deployed.id)
+    assert isinstance(operation.result(timeout=60), v1beta1.UndeployModelResponse)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -225,20 +261,22 @@ def test_deployed_models_come_back_after_a_restart(
     assert not servers_of(after)
 
 
-def test_what_a_container_prints_is_in_its_endpoint_s_log(emulator: Emulator, project: str, parent: str) -> None:
-    from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
+def printed(emulator: Emulator, project: str, endpoint: str, severity: str = "INFO") -> str:
+    """What the containers of an endpoint printed, as Cloud Logging has it."""
+    entries = emulator.client(LoggingServiceV2Client).list_log_entries(
+        request={
+            "resource_names": [f"projects/{project}"],
+            "filter": f'resource.labels.endpoint_id="{endpoint.rpartition("/")[2]}" AND severity={severity}',
+        }
+    )
+    return "\n".join(str(dict(entry.json_payload)["message"]) for entry in entries)
 
+
+def test_what_a_container_prints_is_in_its_endpoint_s_log(emulator: Emulator, project: str, parent: str) -> None:
     models, endpoints = emulator.client(ModelServiceClient), emulator.client(EndpointServiceClient)
     uri = registry.put(emulator, project, "bad", {"model.joblib": b"no model"})
     model = registry.upload(models, parent, registry.described(uri)).name
     endpoint = registry.new_endpoint(endpoints, parent)
-    with pytest.raises(Exception, match="never became ready"):
+    with pytest.raises(FailedPrecondition, match="never became ready"):
         registry.deploy(endpoints, endpoint, model, {"0": 100})
-    logging = emulator.client(LoggingServiceV2Client)
-    entries = logging.list_log_entries(
-        request={
-            "resource_names": [f"projects/{project}"],
-            "filter": f'resource.labels.endpoint_id="{endpoint.rpartition("/")[2]}" AND severity=ERROR',
-        }
-    )
-    assert any("Failed to load model" in str(dict(entry.json_payload)["message"]) for entry in entries)
+    assert "Failed to load model" in printed(emulator, project, endpoint, "ERROR")
