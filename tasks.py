@@ -667,7 +667,7 @@ ns = Collection(
     loop,
 )  # fmt: skip
 ns.add_collection(_namespace("config", show=config_show, schema=config_schema))
-ns.add_collection(_namespace("model", list=model_list, describe=model_describe))
+ns.add_collection(_namespace("model", list=model_list, describe=model_describe, train=train, deploy=deploy))
 ns.add_collection(_namespace("endpoint", status=endpoint_status, test=endpoint_test))
 ns.add_collection(_namespace("data", seed=data_seed, import_=data_import))
 ns.add_collection(

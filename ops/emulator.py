@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import fcntl
 import os
 import shlex
 import signal
@@ -17,6 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from ops.config import ROOT, Config
 from ops.control import Control, find_control, running_control
@@ -29,6 +31,8 @@ POLL_SECONDS = 0.02
 LOG = "emulator.log"
 STARTUP_LOG = "startup.log"
 """what the server prints besides its log: why it could not start"""
+START_LOCK = "start.lock"
+"""held while a task starts the server: a second task waits and then finds it running"""
 
 _outliving: dict[int, subprocess.Popen[bytes]] = {}
 """servers that this process started, by id: they may outlive it, and a Popen that is let go would complain"""
@@ -74,14 +78,7 @@ def command(config: Config) -> list[str]:
 def start(config: Config) -> Starting:
     """Start the server in the background, its output in the state directory's log."""
     state = config.emulator_state
-    try:
-        state.mkdir(parents=True, exist_ok=True)
-        log = open(state / STARTUP_LOG, "wb")  # noqa: SIM115 -- the child's until it ends
-    except OSError as error:
-        raise OpsError(
-            f"the state directory {state} cannot be written ({error.strerror}); set SELFLOOP_STATE to another folder"
-        ) from None
-    with log:
+    with _opened(state, STARTUP_LOG) as log:
         process = subprocess.Popen(
             command(config), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             env=_server_environment(os.environ), start_new_session=True,
@@ -95,7 +92,12 @@ def ensure(config: Config) -> tuple[Control, bool]:
     control = find_control(config.emulator_state)
     if control is not None and control.answers():
         return control, False
-    return start(config).wait(), True
+    with _opened(config.emulator_state, START_LOCK) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        control = find_control(config.emulator_state)
+        if control is not None and control.answers():
+            return control, False
+        return start(config).wait(), True
 
 
 def run_in_foreground(config: Config) -> None:
@@ -218,6 +220,20 @@ def coverage_text(levels: Mapping[str, Mapping[str, str]], *, by_method: bool) -
         )
         lines.append(f"{service}: {told}")
     return "\n".join(lines)
+
+
+def _opened(state: Path, name: str) -> BinaryIO:
+    """A file in the state directory, made anew; the directory too when it is missing.
+
+    Raises OpsError when that cannot be.
+    """
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return (state / name).open("wb")
+    except OSError as error:
+        raise OpsError(
+            f"the state directory {state} cannot be written ({error.strerror}); set SELFLOOP_STATE to another folder"
+        ) from None
 
 
 def log_path(state: Path) -> Path:

@@ -7,6 +7,7 @@ import os
 import socket
 import stat
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,14 @@ def test_ensure_starts_one_emulator_and_finds_it_again(make: MakeConfig) -> None
     assert not started
     assert again == control
     assert stat.S_IMODE((config.emulator_state / "token").stat().st_mode) == 0o600
+
+
+def test_ensure_twice_at_once_ends_in_one_emulator(make: MakeConfig) -> None:
+    config = make()
+    with ThreadPoolExecutor(max_workers=3) as threads:
+        found = list(threads.map(lambda _: emulator.ensure(config), range(3)))
+    assert len({control.pid for control, _ in found}) == 1
+    assert [started for _, started in found].count(True) == 1
 
 
 def test_stop_ends_it_and_a_second_stop_finds_none(make: MakeConfig) -> None:
