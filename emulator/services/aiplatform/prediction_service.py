@@ -21,9 +21,13 @@ from emulator.core.projects import Projects
 from emulator.core.service import Context, GapicService
 from emulator.services.aiplatform import names, values
 from emulator.services.aiplatform.deployments import Deployment, Deployments
+from emulator.services.aiplatform.slots import Slots
 
 #: Of a request and of its answer on a shared public endpoint.
 LARGEST_PAYLOAD_BYTES = 1_572_864
+#: Of each transport's 32 threads, so many at most wait for models: see Slots.
+_MOST_AT_A_TIME = 16
+_SLOW_SECONDS = 2.0
 #: A longer message would not fit into the trailers of a gRPC answer.
 _LARGEST_MESSAGE_BYTES = 4_000
 
@@ -50,6 +54,7 @@ class PredictionService(GapicService):
         self._projects = projects
         self._deployments = deployments
         self._logs = logs
+        self._slots = Slots(_MOST_AT_A_TIME, _SLOW_SECONDS)
 
     def predict(self, request: aiplatform_v1.PredictRequest, context: Context) -> aiplatform_v1.PredictResponse:
         """Ask one of the endpoint's models, chosen by the traffic split."""
@@ -58,7 +63,8 @@ class PredictionService(GapicService):
             raise InvalidArgument("The request must have at least one instance.")
         body = _request_body(request)
         _check_size(_size_of(request, body, context))
-        answer = deployment.request(body, "application/json", _seconds(seconds, context))
+        with self._slots.take():
+            answer = deployment.request(body, "application/json", _seconds(seconds, context))
         document = _predictions(answer, deployment, context)
         response = aiplatform_v1.PredictResponse(
             deployed_model_id=deployment.id,
@@ -89,7 +95,9 @@ class PredictionService(GapicService):
     def _pass_on(self, endpoint: str, body: HttpBody, context: Context) -> HttpBody:
         deployment, seconds = self._deployments.choose(self._endpoint(endpoint))
         _check_size(len(body.data))
-        answer = deployment.request(body.data, body.content_type or "application/json", _seconds(seconds, context))
+        content_type = body.content_type or "application/json"
+        with self._slots.take():
+            answer = deployment.request(body.data, content_type, _seconds(seconds, context))
         if answer.status >= 400:
             _fail(answer, context, unchanged=True)
         _check_answer_size(answer, deployment)

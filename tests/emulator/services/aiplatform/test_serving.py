@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.api_core.exceptions import FailedPrecondition, ServiceUnavailable
+from google.api_core.exceptions import DeadlineExceeded, FailedPrecondition, ResourceExhausted, ServiceUnavailable
 from google.cloud import aiplatform_v1beta1 as v1beta1
 from google.cloud.aiplatform_v1 import EndpointServiceClient, ModelServiceClient, PredictionServiceClient
 from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
@@ -226,6 +226,28 @@ def test_undeploying_lets_a_server_answer_what_it_was_asked(emulator: Emulator, 
     operation.result(timeout=60)
     asking.join()
     assert answers == [9.0]
+
+
+def test_slow_models_leave_threads_to_other_calls(emulator: Emulator, project: str, parent: str) -> None:
+    predict = 'lambda self, rows: print("asked") or __import__("time").sleep(600)'
+    slow = Evaluated(f'type("Model", (), {{"predict": {predict}}})()')
+    uri = registry.put(emulator, project, "slow", {"model.pkl": registry.pickled(slow)})
+    served = Served(emulator, project, parent, uri)
+    refused: list[str] = []
+
+    def ask() -> None:
+        try:
+            served.predict(0, timeout=8)
+        except (DeadlineExceeded, ResourceExhausted) as error:
+            refused.append(type(error).__name__)
+
+    threads = [threading.Thread(target=ask) for _ in range(60)]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: refused.count("ResourceExhausted") >= 40)
+    served.endpoints.get_endpoint(name=served.endpoint, timeout=5)
+    for thread in threads:
+        thread.join()
 
 
 def test_the_beta_version_sees_and_serves_the_same(emulator: Emulator, project: str, parent: str) -> None:
