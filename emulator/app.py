@@ -151,6 +151,7 @@ class Emulator:
             runner=self._runner,
             logs=logs,
             models=self._serving.versions,
+            scratch=self.settings.jobs,
         )
         policies = IamPolicies(self.database)
         usage = serviceusage.UsageState(self.database)
@@ -182,8 +183,8 @@ class Emulator:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._stopping.set)
         async with contextlib.AsyncExitStack() as stack:
-            stack.push_async_callback(loop.run_in_executor, None, self.close)
-            front = self._open_front(stack, loop)
+            stack.push_async_callback(asyncio.to_thread, self.close)
+            front = self._open_front(stack)
             self._directory.announce(
                 {"host": self.settings.host, "port": front.port, "pid": os.getpid(), "started": self._started},
                 self.tokens.mint_access_token(self.tokens.email, lifetime_seconds=_OPERATOR_TOKEN_SECONDS),
@@ -196,7 +197,7 @@ class Emulator:
             self._directory.replace_content(*self._restore)
             self._begin_again(front.port)
 
-    def _open_front(self, stack: contextlib.AsyncExitStack, loop: asyncio.AbstractEventLoop) -> Front:
+    def _open_front(self, stack: contextlib.AsyncExitStack) -> Front:
         """Listen, for gRPC behind the front and for everything else in it. Raises CannotStartError."""
         sockets = stack.enter_context(self._directory.sockets())
         tls_socket, plain_socket = str(sockets / "grpc-tls"), str(sockets / "grpc")
@@ -211,7 +212,7 @@ class Emulator:
             plain_socket=plain_socket,
         )
         grpc_server.start()
-        stack.push_async_callback(loop.run_in_executor, None, grpc_server.stop)
+        stack.push_async_callback(asyncio.to_thread, grpc_server.stop)
         control = Control(self, self.clock, self.journal)
         rest = RestApp(self._tables, self._dispatcher, self.tokens, [control, *self._plain])
         stack.callback(rest.close)

@@ -66,7 +66,7 @@ def run_checks(report: Report) -> list[str]:
     for check in CHECKS:
         with report.step(check.name) as step:
             said = check.run()
-            step.outcome = "" if not said else "FAILED"
+            step.failed = bool(said)
         if said:
             failed.append(check.name)
             print(said, file=sys.stderr)

@@ -41,7 +41,8 @@ class Report:
             )
             raise
         told = f"{title}: {step.outcome}" if step.outcome else title
-        self.console.print(f"{self._stamp()} [green]✓[/] {escape(told)} [dim]({time.monotonic() - started:.1f} s)[/]")
+        mark = "[red]✗[/]" if step.failed else "[green]✓[/]"
+        self.console.print(f"{self._stamp()} {mark} {escape(told)} [dim]({time.monotonic() - started:.1f} s)[/]")
 
     def line(self, text: str) -> None:
         """One line of detail."""

@@ -22,6 +22,7 @@ from emulator.core.tables import Rpc, Tables
 from emulator.core.tokens import Tokens
 
 _LARGEST_MESSAGE_BYTES = 64 * 1024 * 1024
+_GRACE_SECONDS = 1.0
 
 
 class GrpcServer:
@@ -54,8 +55,9 @@ class GrpcServer:
     def start(self) -> None:
         self._server.start()
 
-    def stop(self, grace_seconds: float = 1.0) -> None:
-        self._server.stop(grace_seconds).wait(grace_seconds + 1)
+    def stop(self) -> None:
+        """End once the calls at work have, within a moment."""
+        self._server.stop(_GRACE_SECONDS).wait(_GRACE_SECONDS + 1)
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 

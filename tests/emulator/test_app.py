@@ -145,15 +145,17 @@ def test_command_in_isolation_reaches_the_emulator_and_nothing_else(emulator: Em
     require_program("bwrap")
     curl = require_program("curl")
     command = [sys.executable, "-m", "emulator", "isolated", "--port", str(emulator.port), "--", curl, "-sS"]
-    inside = subprocess.run(
-        [*command, f"{emulator.address}/emulator/health"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-    )
+
+    def ask(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    inside = ask(f"{emulator.address}/emulator/health")
     assert json.loads(inside.stdout)["status"] == "ok"
     with socket.create_server(("127.0.0.1", 0)) as outside:
         address = f"http://127.0.0.1:{outside.getsockname()[1]}"
-        refused = subprocess.run(
-            [*command, "--noproxy", "*", address], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-        )
+        refused = ask("--noproxy", "*", address)
     assert refused.returncode == 7, refused.stderr  # curl: failed to connect
 
 
