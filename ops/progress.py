@@ -73,3 +73,5 @@ class Step:
     def __init__(self, title: str) -> None:
         self.title = title
         self.outcome = ""
+        self.failed = False
+        """whether it came to an end and found something wrong"""
