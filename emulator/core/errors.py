@@ -8,7 +8,9 @@ Source: https://cloud.google.com/apis/design/errors, https://cloud.google.com/st
 
 from __future__ import annotations
 
+import errno
 import logging
+import sqlite3
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
@@ -35,12 +37,27 @@ _REASON = {304: "notModified", 400: "invalid", 401: "required", 403: "forbidden"
            429: "rateLimitExceeded", 500: "backendError", 501: "notImplemented", 503: "backendError"}  # fmt: skip
 
 
+class DiskFull(exceptions.ServerError):
+    """507: no space is left; clients do not retry it."""
+
+    code = 507
+
+
 def as_api_error(error: BaseException, where: str) -> exceptions.GoogleAPICallError:
     """The error itself when it is one for the caller, else INTERNAL, with the traceback in the log."""
     if isinstance(error, exceptions.GoogleAPICallError):
         return error
+    if is_disk_full(error):
+        return DiskFull(f"No space is left for the emulator's state: {error}.")  # type: ignore[no-untyped-call]
     logger.error("%s failed", where, exc_info=error)
     return exceptions.InternalServerError(f"{where} failed inside the emulator: {type(error).__name__}: {error}")
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether the file system, or SQLite on it, has no room for what was to be written."""
+    if isinstance(error, sqlite3.OperationalError):
+        return "disk is full" in str(error)
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Answer(NamedTuple):

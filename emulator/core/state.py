@@ -6,16 +6,19 @@ A commit survives `kill -9` of the process (not the loss of power): WAL with syn
 
 from __future__ import annotations
 
+import logging
 import re
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from google.api_core.exceptions import AlreadyExists, NotFound
 from google.protobuf.message import Message
+
+logger = logging.getLogger(__name__)
 
 #: Raised by one whenever a release changes what is on disk; a newer one than this is refused.
 FORMAT = 1
@@ -34,6 +37,8 @@ class Database:
         self._path = path
         self._writer_lock = threading.RLock()
         self._readers = threading.local()
+        self._after_commit: list[Callable[[], None]] = []
+        self._on_rollback: list[Callable[[], None]] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._writer = self._connect()
@@ -65,6 +70,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """The writing connection, committed on leaving, rolled back on an exception; nested uses join in."""
+        done: list[Callable[[], None]] = []
         with self._writer_lock:
             if self._writer.in_transaction:
                 yield self._writer
@@ -72,10 +78,24 @@ class Database:
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
+                self._writer.execute("COMMIT")
             except BaseException:
-                self._writer.execute("ROLLBACK")
+                # A disk that is full may have ended the transaction already.
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                undo, self._on_rollback, self._after_commit = self._on_rollback, [], []
+                _run(reversed(undo))
                 raise
-            self._writer.execute("COMMIT")
+            done, self._after_commit, self._on_rollback = self._after_commit, [], []
+        _run(done)
+
+    def after_commit(self, action: Callable[[], None]) -> None:
+        """Within a transaction: what is to happen once it is committed, and never when it is not."""
+        self._after_commit.append(action)
+
+    def on_rollback(self, action: Callable[[], None]) -> None:
+        """Within a transaction: what undoes a change outside the database, should this be rolled back; last first."""
+        self._on_rollback.append(action)
 
     def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """Rows as of the last commit; inside a transaction of this thread, as of now."""
@@ -97,6 +117,15 @@ class Database:
     def close(self) -> None:
         with self._writer_lock:
             self._writer.close()
+
+
+def _run(actions: Iterable[Callable[[], None]]) -> None:
+    """All of them: the transaction is over, and one that fails must not keep the next from happening."""
+    for action in actions:
+        try:
+            action()
+        except Exception:
+            logger.exception("what belonged to a transaction failed")
 
 
 class Settings:

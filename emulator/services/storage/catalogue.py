@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from emulator.core.state import Database
 from emulator.services.storage.files import Signature
 from emulator.services.storage.names import after_prefix
 
-_COLUMNS = (
+COLUMNS = (
     "bucket, name, generation, metageneration, inode, size, mtime_ns, crc32c, md5, component_count, apart, created, "
     "updated, fields"
 )
@@ -28,6 +28,10 @@ class StoredBucket:
     """JSON: what clients set, with the defaults of a new bucket"""
     policy: str
     """JSON of the IAM policy; empty until a client sets one"""
+    soft_deleted: int = 0
+    """when it was deleted; 0 for one that is there"""
+    hard_delete: int = 0
+    """until when it can be restored then"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,17 @@ class StoredObject:
     created: int
     updated: int
     fields: str
-    """JSON: what clients set"""
+    """JSON: what clients set, and what the server remembers of it under names that begin with `_`"""
+    deleted: int = 0
+    """when it became noncurrent; 0 for a live one"""
+    soft_deleted: int = 0
+    """when it was deleted for good, but for the bucket's soft delete policy; else 0"""
+    hard_delete: int = 0
+    """until when it can be restored then"""
+
+    @property
+    def is_live(self) -> bool:
+        return not (self.deleted or self.soft_deleted)
 
     @property
     def signature(self) -> Signature:
@@ -111,7 +125,7 @@ class Catalogue:
 
     def find(self, bucket: str, name: str) -> StoredObject | None:
         rows = self._database.query(
-            f"SELECT {_COLUMNS} FROM storage_objects WHERE bucket = ? AND name = ?",  # noqa: S608  # constant columns
+            f"SELECT {COLUMNS} FROM storage_objects WHERE bucket = ? AND name = ?",  # noqa: S608  # constant columns
             (bucket, name),
         )
         return StoredObject(*rows[0]) if rows else None
@@ -119,7 +133,7 @@ class Catalogue:
     def save(self, stored: StoredObject) -> None:
         with self._database.transaction() as connection:
             connection.execute(
-                f"INSERT OR REPLACE INTO storage_objects ({_COLUMNS}) "  # noqa: S608  # constant columns
+                f"INSERT OR REPLACE INTO storage_objects ({COLUMNS}) "  # noqa: S608  # constant columns
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (stored.bucket, stored.name, stored.generation, stored.metageneration, stored.inode, stored.size,
                  stored.mtime_ns, stored.crc32c, stored.md5, stored.component_count, stored.apart, stored.created,
@@ -141,7 +155,7 @@ class Catalogue:
         """Objects with start <= name < end, in order."""
         before = "" if end is None else " AND name < ?"
         rows = self._database.query(
-            f"SELECT {_COLUMNS} FROM storage_objects WHERE bucket = ? AND name >= ?{before} "  # noqa: S608
+            f"SELECT {COLUMNS} FROM storage_objects WHERE bucket = ? AND name >= ?{before} "  # noqa: S608
             "ORDER BY name LIMIT ?",
             (bucket, start, *([] if end is None else [end]), limit),
         )
@@ -158,6 +172,12 @@ class Catalogue:
             [*parameters, *([] if end is None else [end])],
         )
         return (row["name"] for row in rows)
+
+    def live_with_inodes(self, inodes: Iterable[int]) -> list[StoredObject]:
+        """Objects in the tree whose file has one of these inodes. Reads the whole table: for recovery alone."""
+        wanted = set(inodes)
+        rows = self._database.iterate(f"SELECT {COLUMNS} FROM storage_objects WHERE apart = ''")  # noqa: S608
+        return [stored for stored in (StoredObject(*row) for row in rows) if stored.inode in wanted]
 
     def apart(self) -> set[str]:
         """Names of all files that hold an object outside the tree."""

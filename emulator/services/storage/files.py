@@ -22,8 +22,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from google.api_core.exceptions import ServerError
-
+from emulator.core.errors import DiskFull, is_disk_full
 from emulator.services.storage import checksums
 from emulator.services.storage.names import may_alias, path_of
 
@@ -37,12 +36,6 @@ _NO_PLACE = {
     errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY, errno.EACCES, errno.EPERM,
     errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL,
 }  # fmt: skip
-
-
-class DiskFull(ServerError):
-    """507: no space is left; clients do not retry it."""
-
-    code = 507
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +155,14 @@ class Files:
     def remove_staged(self, name: str) -> None:
         (self._incoming / name).unlink(missing_ok=True)
 
+    def strays(self, known: set[str]) -> dict[str, Signature]:
+        """Files apart that are none of these: a killed process had put them there without committing."""
+        return {
+            entry.name: Signature.of(entry.stat(follow_symlinks=False))
+            for entry in os.scandir(self._apart)
+            if entry.name not in known
+        }
+
     def sweep(self, uploads: set[str], apart: set[str]) -> None:
         """Remove what a killed process left behind: all but these names."""
         for folder, kept in ((self._incoming, uploads), (self._apart, apart)):
@@ -188,10 +189,47 @@ class Files:
         os.rename(staged.path, self._apart / apart)
         return apart
 
+    def set_aside(self, bucket: str, name: str, signature: Signature, *, keep: bool) -> str:
+        """Give an object's file in the tree a place apart, under the name given back.
+
+        keep: it stays in the tree besides, for the file that is put in its place. Empty text when the file is not
+        the one of this signature (a job's, or none). Raises OSError when the file system refuses.
+        """
+        parts = path_of(name)
+        if parts is None:
+            return ""
+        apart = secrets.token_hex(16)
+        try:
+            with self._folder((bucket, *parts[:-1])) as folder:
+                if _signature(folder, parts[-1]) != signature:
+                    return ""
+                if not (keep and _linked(folder, parts[-1], self._apart / apart)):
+                    os.rename(parts[-1], self._apart / apart, src_dir_fd=folder)
+        except OSError as error:
+            if error.errno not in _NO_FILE:
+                raise
+            return ""
+        if not keep:
+            self._remove_empty_folders(bucket, parts)
+        return apart
+
+    def put_back(self, bucket: str, name: str, apart: str) -> None:
+        """Undo `set_aside`, and what was put in the file's place."""
+        parts = path_of(name)
+        if parts is None:
+            return
+        with self._folder((bucket, *parts[:-1]), create=True) as folder:
+            os.rename(self._apart / apart, parts[-1], dst_dir_fd=folder)
+        # Of two names of one file, a rename leaves both.
+        self.remove_apart(apart)
+
+    def remove_apart(self, apart: str) -> None:
+        (self._apart / apart).unlink(missing_ok=True)
+
     def remove(self, bucket: str, name: str, apart: str) -> None:
         """Delete an object's file, and the folders in the tree that are empty without it."""
         if apart:
-            (self._apart / apart).unlink(missing_ok=True)
+            self.remove_apart(apart)
             return
         parts = path_of(name)
         if parts is None:
@@ -204,6 +242,9 @@ class Files:
             if error.errno not in _NO_FILE:
                 raise
             return
+        self._remove_empty_folders(bucket, parts)
+
+    def _remove_empty_folders(self, bucket: str, parts: tuple[str, ...]) -> None:
         with suppress(OSError):
             for depth in range(len(parts) - 1, 0, -1):
                 with self._folder((bucket, *parts[: depth - 1])) as folder:
@@ -370,6 +411,17 @@ def is_open_for_writing(descriptor: int) -> bool:
     return False
 
 
+def _linked(folder: int, name: str, target: Path) -> bool:
+    """Whether a file could be given a second name; some file systems have none."""
+    try:
+        os.link(name, target, src_dir_fd=folder, follow_symlinks=False)
+    except OSError as error:
+        if error.errno in _NO_FILE:
+            raise
+        return False
+    return True
+
+
 def _signature(folder: int, name: str) -> Signature | None:
     if folder < 0:
         return None
@@ -392,7 +444,7 @@ def _disk_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             message = f"No space is left for objects: {error.strerror}."
             raise DiskFull(message) from None  # type: ignore[no-untyped-call]  # as api_core leaves its classes
         raise

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from google.api_core.exceptions import BadRequest
@@ -15,6 +16,7 @@ from emulator.services.storage.catalogue import StoredObject
 from emulator.services.storage.glob import Glob
 from emulator.services.storage.names import after_prefix
 from emulator.services.storage.store import ObjectFiles
+from emulator.services.storage.versions import Position
 
 MAX_RESULTS = 1000
 _BATCH = 250
@@ -28,18 +30,24 @@ class Query:
     prefix: str = ""
     delimiter: str = ""
     include_trailing_delimiter: bool = False
-    start: str = ""
+    start: Position = ("", 0)
     end: str | None = None
     glob: Glob | None = None
     limit: int = MAX_RESULTS
+    versions: bool = False
+    """noncurrent generations too"""
+    soft_deleted: bool = False
+    """instead, generations that can be restored"""
+    test: Callable[[StoredObject], bool] | None = None
+    """which objects to list, where not all"""
 
 
 @dataclass
 class Page:
     items: list[StoredObject] = field(default_factory=list)
     prefixes: list[str] = field(default_factory=list)
-    next_start: str | None = None
-    """the name from which the next page begins; None on the last"""
+    next_start: Position | None = None
+    """where the next page begins; None on the last"""
 
     @property
     def size(self) -> int:
@@ -47,29 +55,42 @@ class Page:
 
 
 def list_page(store: ObjectFiles, query: Query) -> Page:
-    """At most `limit` items and prefixes, in the byte order of their UTF-8 names."""
+    """At most `limit` items and prefixes, in the byte order of their UTF-8 names, generations from old to new."""
     page = Page()
     end = _earlier(after_prefix(query.prefix), query.end)
-    start: str | None = max(query.start, query.prefix)
+    start: Position | None = max(query.start, (query.prefix, 0))
     while start is not None:
-        # A name more than fits is read, to know whether there is a next page; a glob may drop any of them.
-        folding = query.delimiter or query.glob
-        rows, more = store.page(query.bucket, start, end, _BATCH if folding else query.limit - page.size + 1)
+        # A name more than fits is read, to know whether there is a next page; a filter may drop any of them.
+        folding = query.delimiter or query.glob or query.test
+        rows, more = _rows(store, query, start, end, _BATCH if folding else query.limit - page.size + 1)
         start = _add(page, query, rows, more)
         if page.next_start is not None:
             break
     return page
 
 
-def _add(page: Page, query: Query, rows: list[StoredObject], more: str | None) -> str | None:
-    """Put rows on the page; gives back the name to go on from, None at the end or when the page is full."""
+def _rows(
+    store: ObjectFiles, query: Query, start: Position, end: str | None, limit: int
+) -> tuple[list[StoredObject], Position | None]:
+    if query.soft_deleted:
+        return store.page_of_soft_deleted(query.bucket, start, end, limit)
+    if query.versions:
+        return store.page_of_generations(query.bucket, start, end, limit)
+    rows, more = store.page(query.bucket, start[0], end, limit)
+    return rows, None if more is None else (more, 0)
+
+
+def _add(page: Page, query: Query, rows: list[StoredObject], more: Position | None) -> Position | None:
+    """Put rows on the page; gives back where to go on from, None at the end or when the page is full."""
     skip_until = ""
     for row in rows:
         if row.name < skip_until or (query.glob and not query.glob.matches(row.name)):
             continue
+        if query.test and not query.test(row):
+            continue
         folded = _fold(query, row.name)
         if page.size >= query.limit:
-            page.next_start = row.name
+            page.next_start = (row.name, row.generation if query.versions or query.soft_deleted else 0)
             return None
         if folded is None:
             page.items.append(row)
@@ -83,7 +104,7 @@ def _add(page: Page, query: Query, rows: list[StoredObject], more: str | None) -
         skip_until = beyond
     if more is None:
         return None
-    return max(more, skip_until)
+    return max(more, (skip_until, 0))
 
 
 def _fold(query: Query, name: str) -> str | None:
@@ -98,14 +119,17 @@ def _earlier(one: str | None, other: str | None) -> str | None:
     return min((end for end in (one, other) if end is not None), default=None)
 
 
-def page_token(start: str) -> str:
-    return base64.urlsafe_b64encode(start.encode()).decode()
+def page_token(start: str, generation: int = 0) -> str:
+    # No name holds a line break.
+    text = f"{start}\n{generation}" if generation else start
+    return base64.urlsafe_b64encode(text.encode()).decode()
 
 
-def parse_page_token(token: str) -> str:
-    """The name a page begins with; an empty token is the first page. Raises BadRequest."""
+def parse_page_token(token: str) -> Position:
+    """What a page begins with; an empty token is the first page. Raises BadRequest."""
     try:
-        return base64.b64decode(token, altchars=b"-_", validate=True).decode()
+        name, _, generation = base64.b64decode(token, altchars=b"-_", validate=True).decode().partition("\n")
+        return name, int(generation or 0)
     except (binascii.Error, ValueError):
         raise BadRequest(
             "Invalid argument.", errors=[{"reason": "invalid", "locationType": "parameter", "location": "pageToken"}]

@@ -5,30 +5,31 @@ Source: https://cloud.google.com/storage/docs/json_api/v1/objects
 
 from __future__ import annotations
 
+import json
 import os
-from contextlib import nullcontext
 from typing import Any
 from urllib.parse import quote
 
-from google.api_core.exceptions import BadRequest, GoogleAPICallError, ServiceUnavailable
+from google.api_core.exceptions import BadRequest, GoogleAPICallError, NotFound
 
-from emulator.core import errors, partial_response
+from emulator.core import errors
 from emulator.core.service import Body, Context, DiscoveryService, JsonRequest, JsonResponse
-from emulator.services.storage import checksums, listing, resources
+from emulator.services.storage import contexts, encryption, listing, ownership, protection, resources, views
+from emulator.services.storage.bucket_operations import BucketOperations
 from emulator.services.storage.buckets import max_results
-from emulator.services.storage.catalogue import StoredObject
+from emulator.services.storage.catalogue import StoredBucket, StoredObject
 from emulator.services.storage.checksums import Expected
+from emulator.services.storage.copies import Copies
 from emulator.services.storage.downloads import media_response
-from emulator.services.storage.files import Staged
 from emulator.services.storage.glob import compile_glob, literal_prefix
 from emulator.services.storage.multipart import MultipartUpload, parse_metadata
 from emulator.services.storage.names import after_prefix, check_object_name
+from emulator.services.storage.policies import ObjectPolicies, tested_permissions
 from emulator.services.storage.preconditions import Preconditions, integer
 from emulator.services.storage.schema import typed
-from emulator.services.storage.store import ObjectFiles, check_conditions, no_such_object
+from emulator.services.storage.store import ObjectFiles, no_such_object
 
 _LARGEST_METADATA_BYTES = 1 << 20
-_MOST_SOURCES = 32
 _DEFAULT_TYPE = "application/octet-stream"
 
 
@@ -37,8 +38,11 @@ class Objects(DiscoveryService):
     resource = "objects"
     legacy_errors = True
 
-    def __init__(self, store: ObjectFiles) -> None:
+    def __init__(self, store: ObjectFiles, operations: BucketOperations) -> None:
         self._store = store
+        self._operations = operations
+        self._copies = Copies(store)
+        self._policies = ObjectPolicies(store)
 
     # Uploads
 
@@ -54,14 +58,16 @@ class Objects(DiscoveryService):
         self._store.bucket(request.parameters["bucket"])
         content_type = request.headers.get("content-type", "")
         if kind == "resumable":
-            return self._begin_upload(request, request.media)
+            return self._begin_upload(request, context, request.media)
         if kind == "multipart":
             upload = MultipartUpload(content_type, request.media)
-            return self._stored(request, upload.metadata, upload.content_type, upload.data())
-        return self._stored(request, {}, content_type, request.media)
+            return self._stored(request, context, upload.metadata, upload.content_type, upload.data())
+        return self._stored(request, context, {}, content_type, request.media)
 
-    def _stored(self, request: JsonRequest, metadata: dict[str, Any], content_type: str, data: Any) -> dict[str, Any]:
-        name, fields = _new_object(request, metadata, content_type)
+    def _stored(
+        self, request: JsonRequest, context: Context, metadata: dict[str, Any], content_type: str, data: Any
+    ) -> dict[str, Any]:
+        name, fields = self._new_object(request, context, metadata, content_type)
         expected = Expected.of(metadata, request.headers)
         conditions = Preconditions.of(request.parameters, request.headers)
         staged = self._store.files.stage()
@@ -75,9 +81,26 @@ class Objects(DiscoveryService):
         stored = self._store.commit(staged, request.parameters["bucket"], name, fields, conditions=conditions)
         return self._shown(request, stored)
 
-    def _begin_upload(self, request: JsonRequest, body: Body) -> JsonResponse:
+    def _new_object(
+        self, request: JsonRequest, context: Context, metadata: dict[str, Any], content_type: str
+    ) -> tuple[str, dict[str, Any]]:
+        """Name and fields of an upload. The name may stand in the metadata or in the query."""
+        metadata = typed("Object", metadata)
+        name = metadata.get("name") or request.get("name", "")
+        check_object_name(name)
+        if request.get("contentEncoding"):
+            metadata["contentEncoding"] = request.parameters["contentEncoding"]
+        owned = ownership.of_new_object(
+            self._store, self._store.bucket(request.parameters["bucket"]), context,
+            predefined=request.get("predefinedAcl", ""), entries=metadata.get("acl"),
+            kms_key=request.get("kmsKeyName", ""),
+        )  # fmt: skip
+        fields = resources.new_object_fields(metadata, content_type or _DEFAULT_TYPE)
+        return name, encryption.encrypted({**fields, **owned}, encryption.given_key(request.headers))
+
+    def _begin_upload(self, request: JsonRequest, context: Context, body: Body) -> JsonResponse:
         metadata = parse_metadata(body.read(_LARGEST_METADATA_BYTES))
-        name, fields = _new_object(request, metadata, request.headers.get("x-upload-content-type", ""))
+        name, fields = self._new_object(request, context, metadata, request.headers.get("x-upload-content-type", ""))
         upload_id = self._store.uploads.begin(
             request.parameters["bucket"],
             name,
@@ -106,15 +129,27 @@ class Objects(DiscoveryService):
     def get(self, request: JsonRequest, context: Context) -> JsonResponse | dict[str, Any]:
         if request.get("alt") == "media":
             return self._download(request)
-        stored = self._store.find(*_named(request))
+        stored = self._soft_deleted(request) if request.get("softDeleted") else self._store.find(*_named(request))
         _check_for_read(request, stored)
         return self._shown(request, stored)
+
+    def _soft_deleted(self, request: JsonRequest) -> StoredObject:
+        bucket, name, generation = _named(request)
+        if generation is None:
+            raise BadRequest("Required parameter: generation", errors=[{"reason": "required"}])
+        self._store.bucket(bucket)
+        now = resources.microseconds(self._store.clock.now())
+        stored = self._store.versions.find_soft_deleted(bucket, name, generation, now)
+        if stored is None:
+            raise no_such_object(bucket, name)
+        return stored
 
     def _download(self, request: JsonRequest) -> JsonResponse:
         try:
             stored, descriptor = self._store.open(*_named(request))
             try:
                 _check_for_read(request, stored)
+                encryption.check_key(stored, encryption.given_key(request.headers))
                 stored = self._store.md5(stored)
             except BaseException:
                 os.close(descriptor)
@@ -128,23 +163,23 @@ class Objects(DiscoveryService):
     def list(self, request: JsonRequest, context: Context) -> dict[str, Any]:
         bucket = self._store.bucket(request.parameters["bucket"]).name
         token, prefix = request.get("pageToken", ""), request.get("prefix", "")
-        start = max(request.get("startOffset", ""), listing.parse_page_token(token))
+        if request.get("versions") and request.get("softDeleted"):
+            raise BadRequest("You cannot specify both versions and softDeleted.")
+        start = max((request.get("startOffset", ""), 0), listing.parse_page_token(token))
         end, glob = request.get("endOffset") or None, None
         if request.get("matchGlob"):
             glob = compile_glob(request.parameters["matchGlob"])
             literal = literal_prefix(request.parameters["matchGlob"])
-            start = max(start, literal)
+            start = max(start, (literal, 0))
             end = min((stop for stop in (end, after_prefix(literal)) if stop is not None), default=None)
-        limit = max_results(request)
-        if request.get("softDeleted"):
-            return {"kind": "storage#objects"}
         if not token:
             self._store.jobs.find_new(bucket, prefix)
         page = listing.list_page(
             self._store,
             listing.Query(
                 bucket, prefix, request.get("delimiter", ""), bool(request.get("includeTrailingDelimiter")), start,
-                end, glob, limit,
+                end, glob, max_results(request), bool(request.get("versions")), bool(request.get("softDeleted")),
+                contexts.compile_filter(request.get("filter", "")),
             ),
         )  # fmt: skip
         answer: dict[str, Any] = {"kind": "storage#objects"}
@@ -153,30 +188,32 @@ class Objects(DiscoveryService):
         if page.items:
             answer["items"] = [self._shown(request, stored, "items") for stored in page.items]
         if page.next_start is not None:
-            answer["nextPageToken"] = listing.page_token(page.next_start)
+            answer["nextPageToken"] = listing.page_token(*page.next_start)
         return answer
 
     # Changes
 
     def patch(self, request: JsonRequest, context: Context) -> dict[str, Any]:
-        patch = typed("Object", request.body)
-        return self._changed(request, lambda fields: resources.patched_object(fields, patch))
+        return self._changed(request, resources.patched_object)
 
     def update(self, request: JsonRequest, context: Context) -> dict[str, Any]:
-        document = typed("Object", request.body)
-
-        def replaced(fields: dict[str, Any]) -> dict[str, Any]:
-            kept = {"storageClass": fields["storageClass"]}
-            return resources.patched_object(kept, document)
-
-        return self._changed(request, replaced)
+        return self._changed(request, resources.replaced_object)
 
     def _changed(self, request: JsonRequest, change: Any) -> dict[str, Any]:
         bucket, name, generation = _named(request)
+        document = typed("Object", request.body)
+        override = bool(request.get("overrideUnlockedRetention"))
+
+        def apply(before: dict[str, Any], owner: StoredBucket, now: int) -> dict[str, Any]:
+            settings = json.loads(owner.fields)
+            after = ownership.with_list(
+                self._store, owner, change(before, document), request.get("predefinedAcl", ""), document.get("acl")
+            )
+            return protection.changed_object(settings, before, after, now, override=override)
+
         conditions = Preconditions.of(request.parameters, request.headers)
-        return self._shown(
-            request, self._store.change(bucket, name, change, generation=generation, conditions=conditions)
-        )
+        stored = self._store.change(bucket, name, apply, generation=generation, conditions=conditions)
+        return self._shown(request, stored, full=True)
 
     def delete(self, request: JsonRequest, context: Context) -> JsonResponse:
         bucket, name, generation = _named(request)
@@ -187,116 +224,83 @@ class Objects(DiscoveryService):
     # Copies
 
     def copy(self, request: JsonRequest, context: Context) -> dict[str, Any]:
-        given = request.parameters
-        return self._shown(request, self._copied(request, given["sourceBucket"], given["destinationBucket"]))
+        owned = self._owned(request, context, "destinationBucket", "destinationPredefinedAcl")
+        return self._shown(request, self._copies.copy(request, owned))
 
     def rewrite(self, request: JsonRequest, context: Context) -> dict[str, Any]:
-        """All in one call, as the service does where class and location stay."""
-        given = request.parameters
-        stored = self._copied(request, given["sourceBucket"], given["destinationBucket"])
-        return {
+        """In one call where class, location and key stay, else by so many bytes a call."""
+        owned = self._owned(request, context, "destinationBucket", "destinationPredefinedAcl")
+        progress = self._copies.rewrite(request, owned)
+        answer: dict[str, Any] = {
             "kind": "storage#rewriteResponse",
-            "totalBytesRewritten": str(stored.size),
-            "objectSize": str(stored.size),
-            "done": True,
-            "resource": self._shown(request, stored, "resource"),
+            "totalBytesRewritten": str(progress.rewritten),
+            "objectSize": str(progress.size),
+            "done": progress.stored is not None,
         }
+        if progress.stored is None:
+            return {**answer, "rewriteToken": progress.token}
+        return {**answer, "resource": self._shown(request, progress.stored, "resource")}
 
     def move(self, request: JsonRequest, context: Context) -> dict[str, Any]:
-        bucket, name = request.parameters["bucket"], request.parameters["sourceObject"]
-        if name == request.parameters["destinationObject"]:
-            raise BadRequest("The source and destination of a move must be different objects.")
-        return self._shown(request, self._copied(request, bucket, bucket, remove_source=True))
-
-    def _copied(
-        self, request: JsonRequest, source_bucket: str, bucket: str, *, remove_source: bool = False
-    ) -> StoredObject:
-        given = request.parameters
-        name = given["destinationObject"]
-        document = typed("Object", request.body)
-        conditions = Preconditions.of(given, request.headers)
-        check_object_name(name)
-        self._store.bucket(bucket)
-        source, descriptor = self._store.open(source_bucket, given["sourceObject"], integer(given, "sourceGeneration"))
-        try:
-            check_conditions(Preconditions.of(given, prefix="ifSource"), source)
-            fields = resources.copied_object(source, document)
-            staged = self._staged_copy(source, descriptor)
-        finally:
-            os.close(descriptor)
-        with self._store.database.transaction() if remove_source else nullcontext():
-            if remove_source:
-                current = self._store.catalogue.find(source_bucket, source.name)
-                if current is None or current.generation != source.generation:
-                    staged.discard()
-                    raise no_such_object(source_bucket, source.name)
-            stored = self._store.commit(
-                staged, bucket, name, fields, conditions=conditions, md5=source.md5,
-                component_count=source.component_count,
-            )  # fmt: skip
-            if remove_source:
-                self._store.delete(source_bucket, source.name, generation=source.generation)
-        return stored
-
-    def _staged_copy(self, source: StoredObject, descriptor: int) -> Staged:
-        staged = self._store.files.stage(md5=False)
-        try:
-            _append(staged, source, descriptor)
-            if staged.crc32c != source.crc32c:
-                raise ServiceUnavailable(f"gs://{source.bucket}/{source.name} is being written by a job.")
-        except BaseException:
-            staged.discard()
-            raise
-        return staged
+        return self._shown(request, self._copies.move(request, self._owned(request, context)))
 
     def compose(self, request: JsonRequest, context: Context) -> dict[str, Any]:
-        bucket, name = request.parameters["destinationBucket"], request.parameters["destinationObject"]
-        check_object_name(name)
-        document = typed("ComposeRequest", request.body)
-        sources = document.get("sourceObjects") or []
-        if not sources:
-            raise BadRequest("You must provide at least one source component.", errors=[{"reason": "required"}])
-        if len(sources) > _MOST_SOURCES:
-            raise BadRequest(
-                f"The number of source components provided ({len(sources)}) exceeds the maximum ({_MOST_SOURCES})"
-            )
-        metadata = document.get("destination") or {}
-        fields = resources.new_object_fields(metadata, _DEFAULT_TYPE, "STANDARD")
-        conditions = Preconditions.of(request.parameters, request.headers)
-        self._store.bucket(bucket)
-        staged = self._store.files.stage(md5=False)
-        count = 0
-        try:
-            # A checksum in the destination is not looked at: clients send that of the generation they know.
-            for given in sources:
-                count += self._append_source(staged, bucket, given)
-        except BaseException:
-            staged.discard()
-            raise
-        stored = self._store.commit(staged, bucket, name, fields, conditions=conditions, component_count=count)
-        if document.get("deleteSourceObjects"):
-            for source in {given["name"] for given in sources} - {name}:
-                self._store.delete(bucket, source)
-        return self._shown(request, stored)
+        owned = self._owned(request, context, "destinationBucket", "destinationPredefinedAcl")
+        return self._shown(request, self._copies.compose(request, owned))
 
-    def _append_source(self, staged: Staged, bucket: str, given: dict[str, Any]) -> int:
-        """Add a component's bytes; gives back of how many uploads it consists."""
-        if not given.get("name"):
-            raise BadRequest("Required", errors=[{"reason": "required"}])
-        source, descriptor = self._store.open(bucket, given["name"], integer(given, "generation"))
-        try:
-            check_conditions(Preconditions.of(given.get("objectPreconditions") or {}), source)
-            _append(staged, source, descriptor)
-        finally:
-            os.close(descriptor)
-        return source.component_count or 1
+    def _owned(
+        self, request: JsonRequest, context: Context, bucket: str = "bucket", predefined: str = "predefinedAcl"
+    ) -> dict[str, Any]:
+        """What a new object gets by who makes it and which list of access controls the call names."""
+        return ownership.of_new_object(
+            self._store, self._store.bucket(request.parameters[bucket]), context,
+            predefined=request.get(predefined, ""), entries=request.body.get("acl"),
+            kms_key=request.get("kmsKeyName") or request.get("destinationKmsKeyName", ""),
+        )  # fmt: skip
 
-    def _shown(self, request: JsonRequest, stored: StoredObject, *place: str) -> dict[str, Any]:
-        """The object as JSON. place: where it stands in the answer, for what `fields` leaves out is not computed."""
-        mask = partial_response.parse(request.parameters["fields"]) if request.get("fields") else {}
-        if partial_response.includes(mask, *place, "md5Hash"):
-            stored = self._store.md5(stored)
-        return resources.object_resource(stored, request.uri)
+    # Soft delete
+
+    def restore(self, request: JsonRequest, context: Context) -> dict[str, Any]:
+        bucket, name, generation = _named(request)
+        if generation is None:
+            raise BadRequest("Required parameter: generation", errors=[{"reason": "required"}])
+        stored = self._copies.restore(
+            bucket, name, generation, conditions=Preconditions.of(request.parameters, request.headers),
+            copies_acl=bool(request.get("copySourceAcl")),
+        )  # fmt: skip
+        return self._shown(request, stored, full=True)
+
+    def bulk_restore(self, request: JsonRequest, context: Context) -> dict[str, Any]:
+        """Done before it answers, as an operation."""
+        bucket = self._store.bucket(request.parameters["bucket"])
+        wanted = typed("BulkRestoreObjectsRequest", request.body)
+        return self._operations.bulk_restore(bucket, wanted, self._copies)
+
+    # Access
+
+    def get_iam_policy(self, request: JsonRequest, context: Context) -> dict[str, Any]:
+        return self._policies.get(*self._with_bucket(request))
+
+    def set_iam_policy(self, request: JsonRequest, context: Context) -> dict[str, Any]:
+        return self._policies.set(*self._with_bucket(request), typed("Policy", request.body))
+
+    def test_iam_permissions(self, request: JsonRequest, context: Context) -> dict[str, Any]:
+        self._store.find(*_named(request))
+        return tested_permissions(request)
+
+    def _with_bucket(self, request: JsonRequest) -> tuple[StoredBucket, StoredObject]:
+        return self._store.bucket(request.parameters["bucket"]), self._store.find(*_named(request))
+
+    def view_full_context(self, request: JsonRequest, context: Context) -> dict[str, Any]:
+        stored = self._store.find(*_named(request))
+        key = request.get("contextKey", "")
+        payload = json.loads(stored.fields).get("contexts", {}).get("custom", {}).get(key)
+        if payload is None:
+            raise NotFound(f"The object has no context of the key {key!r}.")
+        return {"kind": "storage#objectFullContext", "type": "CUSTOM", "key": key, **payload}
+
+    def _shown(self, request: JsonRequest, stored: StoredObject, *place: str, full: bool = False) -> dict[str, Any]:
+        return views.shown_object(self._store, request, stored, *place, full=full)
 
 
 def _named(request: JsonRequest) -> tuple[str, str, int | None]:
@@ -304,26 +308,6 @@ def _named(request: JsonRequest) -> tuple[str, str, int | None]:
     return given["bucket"], given["object"], integer(given, "generation")
 
 
-def _new_object(request: JsonRequest, metadata: dict[str, Any], content_type: str) -> tuple[str, dict[str, Any]]:
-    """Name and fields of an upload. The name may stand in the metadata or in the query."""
-    metadata = typed("Object", metadata)
-    name = metadata.get("name") or request.get("name", "")
-    check_object_name(name)
-    if request.get("contentEncoding"):
-        metadata["contentEncoding"] = request.parameters["contentEncoding"]
-    return name, resources.new_object_fields(metadata, content_type or _DEFAULT_TYPE, "STANDARD")
-
-
 def _check_for_read(request: JsonRequest, stored: StoredObject) -> None:
     conditions = Preconditions.of(request.parameters, request.headers)
     conditions.check(stored.generation, stored.metageneration, resources.object_etag(stored))
-
-
-def _append(staged: Staged, source: StoredObject, descriptor: int) -> None:
-    """Copy an object's bytes. Raises ServiceUnavailable when a job shortens them meanwhile."""
-    offset, began = 0, staged.size
-    while block := os.pread(descriptor, min(checksums.BLOCK, source.size - offset), offset):
-        staged.write(block)
-        offset += len(block)
-    if staged.size - began != source.size:
-        raise ServiceUnavailable(f"gs://{source.bucket}/{source.name} is being written by a job.")

@@ -12,10 +12,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from google.api_core.exceptions import BadRequest
+from google.api_core.exceptions import BadRequest, PreconditionFailed
 
 from emulator.core.projects import Project
-from emulator.services.storage import checksums
+from emulator.services.storage import checksums, lifecycle
 from emulator.services.storage.catalogue import StoredBucket, StoredObject
 
 #: Fields of an object that a client sets; all others are the server's.
@@ -23,6 +23,8 @@ OBJECT_FIELDS = frozenset(
     {"cacheControl", "contentDisposition", "contentEncoding", "contentLanguage", "contentType", "contexts",
      "customTime", "eventBasedHold", "metadata", "retention", "storageClass", "temporaryHold"}
 )  # fmt: skip
+#: What a copy does not take over from its source.
+_NOT_COPIED = frozenset({"eventBasedHold", "retention", "storageClass", "temporaryHold"})
 BUCKET_FIELDS = frozenset(
     {"autoclass", "billing", "cors", "customPlacementConfig", "defaultEventBasedHold", "encryption",
      "hierarchicalNamespace", "iamConfiguration", "ipFilter", "labels", "lifecycle", "location", "logging",
@@ -37,7 +39,8 @@ _MULTI_REGIONS = frozenset({"US", "EU", "ASIA"})
 _DUAL_REGIONS = frozenset({"NAM4", "EUR4", "EUR5", "EUR7", "EUR8", "ASIA1"})
 _EPOCH = datetime(1970, 1, 1)  # UTC throughout; without a zone, `Z` can be written behind it
 _SEVEN_DAYS = "604800"
-_API = "https://www.googleapis.com/storage/v1"
+_CENTURY_SECONDS = 3_155_760_000
+API = "https://www.googleapis.com/storage/v1"
 
 
 def microseconds(moment: datetime) -> int:
@@ -76,7 +79,7 @@ def object_resource(stored: StoredObject, uri: str) -> dict[str, Any]:
     resource = {
         "kind": "storage#object",
         "id": f"{stored.bucket}/{stored.name}/{stored.generation}",
-        "selfLink": f"{_API}/b/{stored.bucket}/o/{name}",
+        "selfLink": f"{API}/b/{stored.bucket}/o/{name}",
         "mediaLink": (
             f"{origin(uri)}/download/storage/v1/b/{stored.bucket}/o/{name}?generation={stored.generation}&alt=media"
         ),
@@ -91,13 +94,23 @@ def object_resource(stored: StoredObject, uri: str) -> dict[str, Any]:
         "updated": time_text(stored.updated),
         "timeStorageClassUpdated": created,
         "timeFinalized": created,
-        **fields,
+        **shown_fields(fields),
     }
     if stored.md5 is not None:
         resource["md5Hash"] = checksums.md5_text(stored.md5)
     if stored.component_count:
         resource["componentCount"] = stored.component_count
+    if stored.deleted:
+        resource["timeDeleted"] = time_text(stored.deleted)
+    if stored.soft_deleted:
+        resource["softDeleteTime"] = time_text(stored.soft_deleted)
+        resource["hardDeleteTime"] = time_text(stored.hard_delete)
     return resource
+
+
+def shown_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what the server alone remembers."""
+    return {key: value for key, value in fields.items() if key[0] != "_"}
 
 
 def origin(uri: str) -> str:
@@ -109,21 +122,26 @@ def origin(uri: str) -> str:
     return f"{parts.scheme or 'https'}://{host}"
 
 
-def new_object_fields(metadata: Mapping[str, Any], content_type: str, storage_class: str) -> dict[str, Any]:
-    """What is kept of the metadata of an upload, with the defaults."""
+def new_object_fields(metadata: Mapping[str, Any], content_type: str, storage_class: str = "") -> dict[str, Any]:
+    """What is kept of the metadata of an upload; without a storage class, the bucket's will be its own."""
     fields = {key: value for key, value in metadata.items() if key in OBJECT_FIELDS and value is not None}
     fields.setdefault("contentType", content_type)
-    fields.setdefault("storageClass", storage_class)
+    if storage_class:
+        fields.setdefault("storageClass", storage_class)
     return _checked_object(fields)
 
 
 def copied_object(source: StoredObject, document: Mapping[str, Any]) -> dict[str, Any]:
-    """What a copy holds: its source's fields, unless the call brings any beside the storage class."""
+    """What a copy holds: its source's fields, unless the call brings any beside the storage class.
+
+    Neither holds nor a retention are copied, and no storage class: without one given it is the bucket's.
+    """
     fields = json.loads(source.fields)
     given = {key: value for key, value in document.items() if key in OBJECT_FIELDS and value is not None}
     if given.keys() <= {"storageClass"}:
-        return _checked_object({**fields, **given})
-    return new_object_fields(given, fields.get("contentType", ""), fields["storageClass"])
+        kept = {key: value for key, value in shown_fields(fields).items() if key in OBJECT_FIELDS - _NOT_COPIED}
+        return _checked_object({**kept, **given})
+    return new_object_fields(given, fields.get("contentType", ""))
 
 
 def patched_object(fields: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,13 +149,40 @@ def patched_object(fields: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[
     result = merged(fields, {key: value for key, value in patch.items() if key in OBJECT_FIELDS})
     # Only a rewrite changes the class.
     result["storageClass"] = fields.get("storageClass", "STANDARD")
-    if not result.get("metadata"):
-        result.pop("metadata", None)
+    for key in ("metadata", "retention"):
+        if not result.get(key):
+            result.pop(key, None)
     return _checked_object(result)
 
 
+def replaced_object(fields: Mapping[str, Any], document: Mapping[str, Any]) -> dict[str, Any]:
+    """After an update: of what a client may set, only what the document holds."""
+    kept = {key: value for key, value in fields.items() if key not in OBJECT_FIELDS or key == "storageClass"}
+    return patched_object(kept, document)
+
+
+def stamped_contexts(before: Mapping[str, Any], after: dict[str, Any], now: int) -> dict[str, Any]:
+    """The fields with the times of their contexts: when each was made, and when it last changed."""
+    custom = after.get("contexts", {}).get("custom")
+    if not custom:
+        return {key: value for key, value in after.items() if key != "contexts"}
+    moment, known, stamped = time_text(now), before.get("contexts", {}).get("custom", {}), {}
+    for key, payload in custom.items():
+        if payload is None:
+            continue
+        old = known.get(key)
+        value = payload.get("value", "")
+        unchanged = old is not None and old.get("value") == value
+        stamped[key] = {
+            "value": value,
+            "createTime": old["createTime"] if old else moment,
+            "updateTime": old["updateTime"] if old and unchanged else moment,
+        }
+    return {**after, "contexts": {"custom": stamped}}
+
+
 def _checked_object(fields: dict[str, Any]) -> dict[str, Any]:
-    check_storage_class(fields["storageClass"])
+    check_storage_class(fields.get("storageClass", "STANDARD"))
     metadata = fields.get("metadata", {})
     if sum(len(key.encode()) + len(str(value).encode()) for key, value in metadata.items()) > 8192:
         raise BadRequest("Metadata exceeds the maximum size of 8192 bytes.")
@@ -167,7 +212,8 @@ def merged(document: Mapping[str, Any], patch: Mapping[str, Any]) -> dict[str, A
 
 def new_bucket_fields(document: Mapping[str, Any], now: int) -> dict[str, Any]:
     """What a new bucket holds: the client's fields over the service's defaults."""
-    fields = {key: value for key, value in document.items() if key in BUCKET_FIELDS and value is not None}
+    allowed = {*BUCKET_FIELDS, "objectRetention"}
+    fields = {key: value for key, value in document.items() if (key in allowed or key[0] == "_") and value is not None}
     fields["location"] = str(fields.get("location", "US")).upper()
     fields.setdefault("storageClass", "STANDARD")
     return _completed_bucket(fields, {}, now)
@@ -182,7 +228,8 @@ def patched_bucket(fields: Mapping[str, Any], patch: Mapping[str, Any], now: int
 
 def replaced_bucket(fields: Mapping[str, Any], document: Mapping[str, Any], now: int) -> dict[str, Any]:
     """After an update: what the document leaves out goes back to its default."""
-    kept = {key: fields[key] for key in (*_BUCKET_IMMUTABLE, "softDeletePolicy", "storageClass") if key in fields}
+    always = {*_BUCKET_IMMUTABLE, "objectRetention", "softDeletePolicy", "storageClass"}
+    kept = {key: value for key, value in fields.items() if key in always or key[0] == "_"}
     return patched_bucket(kept, document, now)
 
 
@@ -193,8 +240,10 @@ def _completed_bucket(fields: dict[str, Any], before: Mapping[str, Any], now: in
     iam = dict(fields.get("iamConfiguration", {}))
     asked = {**iam.pop("bucketPolicyOnly", {}), **iam.get("uniformBucketLevelAccess", {})}
     uniform: dict[str, Any] = {"enabled": bool(asked.get("enabled", False))}
+    old = before.get("iamConfiguration", {}).get("uniformBucketLevelAccess", {})
+    if old.get("enabled") and not uniform["enabled"] and old["lockedTime"] <= moment:
+        raise PreconditionFailed("Uniform bucket-level access can no longer be disabled: its lockedTime has passed.")
     if uniform["enabled"]:
-        old = before.get("iamConfiguration", {}).get("uniformBucketLevelAccess", {})
         uniform["lockedTime"] = old.get("lockedTime") or time_text(now + 90 * 86_400 * 1_000_000)
     iam["uniformBucketLevelAccess"] = uniform
     iam.setdefault("publicAccessPrevention", "inherited")
@@ -207,6 +256,8 @@ def _completed_bucket(fields: dict[str, Any], before: Mapping[str, Any], now: in
     fields["softDeletePolicy"] = soft
     if not fields.get("lifecycle", {}).get("rule"):
         fields.pop("lifecycle", None)
+    elif fields["lifecycle"] != before.get("lifecycle"):
+        lifecycle.check_rules(fields["lifecycle"]["rule"])
     for key in ("labels", "cors", "website", "logging"):
         if key in fields and not fields[key]:
             del fields[key]
@@ -214,10 +265,22 @@ def _completed_bucket(fields: dict[str, Any], before: Mapping[str, Any], now: in
     if autoclass and autoclass.get("enabled") and autoclass != before.get("autoclass"):
         fields["autoclass"] = {"terminalStorageClass": "NEARLINE", **autoclass,
                                "toggleTime": moment, "terminalStorageClassUpdateTime": moment}  # fmt: skip
-    retention = fields.get("retentionPolicy")
-    if retention and retention != before.get("retentionPolicy"):
-        fields["retentionPolicy"] = {**retention, "effectiveTime": moment}
+    _complete_retention_policy(fields, before, moment)
     return fields
+
+
+def _complete_retention_policy(fields: dict[str, Any], before: Mapping[str, Any], moment: str) -> None:
+    retention, old = fields.get("retentionPolicy") or {}, before.get("retentionPolicy") or {}
+    period = int(retention.get("retentionPeriod") or 0)
+    if not period:
+        fields.pop("retentionPolicy", None)
+        return
+    if not 0 < period < _CENTURY_SECONDS:
+        raise BadRequest("The retention period must be greater than zero and less than 100 years.")
+    locked = {"isLocked": True} if old.get("isLocked") else {}
+    changed = period != int(old.get("retentionPeriod") or 0)
+    effective = moment if changed or "effectiveTime" not in old else old["effectiveTime"]
+    fields["retentionPolicy"] = {"retentionPeriod": str(period), "effectiveTime": effective, **locked}
 
 
 def location_type(location: str) -> str:
@@ -227,13 +290,13 @@ def location_type(location: str) -> str:
 
 
 def bucket_resource(stored: StoredBucket, project: Project) -> dict[str, Any]:
-    fields = json.loads(stored.fields)
+    fields = shown_fields(json.loads(stored.fields))
     iam = fields["iamConfiguration"]
     kind = location_type(fields["location"])
     resource = {
         "kind": "storage#bucket",
         "id": stored.name,
-        "selfLink": f"{_API}/b/{stored.name}",
+        "selfLink": f"{API}/b/{stored.name}",
         "projectNumber": project.number,
         "name": stored.name,
         "generation": str(stored.created),
@@ -246,6 +309,9 @@ def bucket_resource(stored: StoredBucket, project: Project) -> dict[str, Any]:
         # The old name of uniform access is still shown beside the new.
         "iamConfiguration": {**iam, "bucketPolicyOnly": iam["uniformBucketLevelAccess"]},
     }
+    if stored.soft_deleted:
+        resource["softDeleteTime"] = time_text(stored.soft_deleted)
+        resource["hardDeleteTime"] = time_text(stored.hard_delete)
     if kind == "region":
         resource["satisfiesPZI"] = True
     else:

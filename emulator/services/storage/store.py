@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,18 @@ from google.api_core.exceptions import Conflict, NotFound, ServiceUnavailable
 from emulator.core.clock import Clock
 from emulator.core.projects import Projects
 from emulator.core.state import Database
-from emulator.services.storage import checksums, preconditions, resources
+from emulator.services.storage import checksums, preconditions, protection, resources
 from emulator.services.storage.catalogue import Catalogue, StoredBucket, StoredObject
+from emulator.services.storage.deleted_buckets import DeletedBuckets
 from emulator.services.storage.files import Files, Signature, Staged
+from emulator.services.storage.generations import Generations
 from emulator.services.storage.job_files import JobFiles
 from emulator.services.storage.names import after_prefix, check_bucket_name, check_object_name, path_of, split_uri
 from emulator.services.storage.preconditions import Preconditions
 from emulator.services.storage.resources import microseconds
+from emulator.services.storage.rewrites import Rewrites
 from emulator.services.storage.uploads import ResumableUploads
+from emulator.services.storage.versions import Position, Versions
 
 _PAGE = 1000
 _ATTEMPTS = 3
@@ -40,10 +44,16 @@ class ObjectFiles:
         self.clock = clock
         self.projects = projects
         self.catalogue = Catalogue(database)
+        self.versions = Versions(database)
+        self.deleted_buckets = DeletedBuckets(database)
+        self.when_deleted: list[Callable[[str], None]] = []
+        """what else forgets a bucket with it, inside the transaction"""
         self.files = Files(folder)
+        self.generations = Generations(database, self.catalogue, self.versions, self.files)
         self.jobs = JobFiles(database, self.catalogue, self.files, clock)
         self.uploads = ResumableUploads(database, clock, self.files, self.commit)
-        self.files.sweep(self.uploads.unfinished(), self.catalogue.apart())
+        self.rewrites = Rewrites(database, clock, self.files)
+        self.generations.recover(self.uploads.unfinished() | self.rewrites.unfinished())
 
     @property
     def tree(self) -> Path:
@@ -84,16 +94,49 @@ class ObjectFiles:
         return after
 
     def delete_bucket(self, name: str, check: Callable[[StoredBucket], None]) -> None:
-        """Raises Conflict while it holds objects, and what `check` raises."""
+        """Raises Conflict while it holds live or noncurrent objects, and what `check` raises."""
         self.bucket(name)
         self.jobs.publish(name)
         with self.database.transaction():
-            check(self.bucket(name))
-            if self.catalogue.objects(name, "", None, 1):
+            bucket = self.bucket(name)
+            check(bucket)
+            if self.catalogue.objects(name, "", None, 1) or self.versions.has_noncurrent(name):
                 raise Conflict("The bucket you tried to delete is not empty.")
             self.catalogue.delete_bucket(name)
+            seconds = int(json.loads(bucket.fields)["softDeletePolicy"]["retentionDurationSeconds"])
+            now = microseconds(self.clock.now())
+            if seconds:
+                self.deleted_buckets.save(replace(bucket, soft_deleted=now, hard_delete=now + seconds * 1_000_000))
+                self.versions.move_bucket(name, self.deleted_buckets.key(bucket))
+            for version in self.versions.of_bucket(name):
+                self.generations.forget(version)
+            for forget in self.when_deleted:
+                forget(name)
             self.files.remove_bucket(name)
         self.jobs.forget(name)
+
+    def restore_bucket(self, name: str, generation: int) -> StoredBucket:
+        """A soft-deleted bucket, live again with what of its objects can be restored. Raises NotFound, Conflict."""
+        with self.database.transaction():
+            bucket = self.soft_deleted_bucket(name, generation)
+            if self.catalogue.find_bucket(name) is not None:
+                raise Conflict(_TAKEN_BY_YOU)
+            self.deleted_buckets.delete(bucket)
+            self.versions.move_bucket(self.deleted_buckets.key(bucket), name)
+            self.files.make_bucket(name)
+            now = microseconds(self.clock.now())
+            bucket = replace(
+                bucket, metageneration=bucket.metageneration + 1, updated=now, soft_deleted=0, hard_delete=0
+            )
+            self.catalogue.save_bucket(bucket)
+        return bucket
+
+    def soft_deleted_bucket(self, name: str, generation: int) -> StoredBucket:
+        """Raises NotFound."""
+        found = self.deleted_buckets.find(name, generation, microseconds(self.clock.now()))
+        if found is None:
+            raise NotFound("The specified bucket does not exist.")
+        return found
 
     # Objects
 
@@ -106,7 +149,9 @@ class ObjectFiles:
         if not self.jobs.settled(bucket, name, row):
             row = self.jobs.settle(bucket, name)
         if row is None or generation not in (None, row.generation):
-            raise no_such_object(bucket, name)
+            row = None if generation is None else self.versions.find(bucket, name, generation)
+            if row is None:
+                raise no_such_object(bucket, name)
         return row
 
     def open(self, bucket: str, name: str, generation: int | None = None) -> tuple[StoredObject, int]:
@@ -134,7 +179,8 @@ class ObjectFiles:
         if opened is None:
             return None
         descriptor, status = opened
-        if row.apart or Signature.of(status) == row.signature:
+        # A noncurrent generation's file was in the tree once, where a job may still have it open.
+        if (row.apart and row.is_live) or Signature.of(status) == row.signature:
             return row, descriptor
         os.close(descriptor)
         return None
@@ -153,7 +199,7 @@ class ObjectFiles:
             digest = checksums.file_md5(descriptor, stored.size)
         finally:
             os.close(descriptor)
-        self.catalogue.save_md5(stored, digest)
+        (self.catalogue if stored.is_live else self.versions).save_md5(stored, digest)
         return replace(stored, md5=digest)
 
     def commit(
@@ -174,26 +220,24 @@ class ObjectFiles:
                 md5 = staged.running_md5
             for attempt in range(_ATTEMPTS):
                 with self.database.transaction():
-                    self.bucket(bucket)
+                    owner = self.bucket(bucket)
                     row = self.catalogue.find(bucket, name)
                     # A job's file is taken in first, so that preconditions see it; one being written is replaced.
                     if self.jobs.settled(bucket, name, row) or attempt == _ATTEMPTS - 1:
                         check_conditions(conditions, row)
-                        stored = self._put(staged, bucket, name, row, fields, md5=md5, parts=component_count)
+                        stored = self._put(staged, owner, name, row, fields, md5=md5, parts=component_count)
                         break
                 self.jobs.settle(bucket, name)
         except BaseException:
             staged.discard()
             raise
         staged.close()
-        if row is not None and row.apart:
-            self.files.remove(bucket, name, row.apart)
         return stored
 
     def _put(
         self,
         staged: Staged,
-        bucket: str,
+        owner: StoredBucket,
         name: str,
         row: StoredObject | None,
         fields: dict[str, Any],
@@ -201,11 +245,20 @@ class ObjectFiles:
         md5: bytes | None,
         parts: int,
     ) -> StoredObject:
+        bucket = owner.name
         signature = staged.signature()
         now = microseconds(self.clock.now())
-        generation = now if row is None else max(now, row.generation + 1)
+        settings = json.loads(owner.fields)
+        if row is not None:
+            protection.check_removal(settings, row, now, becomes_noncurrent=is_versioned(settings))
+        fields = protection.new_object(settings, fields, now)
+        generation = self.generations.next_generation(bucket, name, row, now)
         with self.jobs.own_change(bucket, name):
+            if row is not None:
+                self.generations.set_aside(owner, row, now, replaced=True)
             apart = self.files.put(staged, bucket, name)
+            if row is None or row.apart:
+                self.database.on_rollback(lambda: self.files.remove(bucket, name, apart))
         stored = StoredObject(
             bucket, name, generation, 1, signature.inode, signature.size, signature.mtime_ns, staged.crc32c,
             md5, parts, apart, now, now, json.dumps(fields),
@@ -217,46 +270,78 @@ class ObjectFiles:
         self,
         bucket: str,
         name: str,
-        change: Callable[[dict[str, Any]], dict[str, Any]],
+        change: Callable[[dict[str, Any], StoredBucket, int], dict[str, Any]],
         *,
         generation: int | None = None,
         conditions: Preconditions = preconditions.NONE,
     ) -> StoredObject:
-        """Apply a change to what clients may set of an object, as one step."""
+        """Apply a change to an object's fields as one step; it is given the bucket and the time besides."""
         self.find(bucket, name, generation)
         with self.database.transaction():
-            row = self.catalogue.find(bucket, name)
-            if row is None or generation not in (None, row.generation):
-                raise no_such_object(bucket, name)
+            row = self._row(bucket, name, generation)
             check_conditions(conditions, row)
-            row = replace(
-                row,
-                metageneration=row.metageneration + 1,
-                updated=microseconds(self.clock.now()),
-                fields=json.dumps(change(json.loads(row.fields))),
-            )
-            self.catalogue.save(row)
+            now = microseconds(self.clock.now())
+            fields = change(json.loads(row.fields), self.bucket(bucket), now)
+            row = replace(row, metageneration=row.metageneration + 1, updated=now, fields=json.dumps(fields))
+            (self.catalogue if row.is_live else self.versions).save(row)
+        return row
+
+    def _row(self, bucket: str, name: str, generation: int | None) -> StoredObject:
+        """The row of a generation, or of the live one. Raises NotFound."""
+        row = self.catalogue.find(bucket, name)
+        if row is None or generation not in (None, row.generation):
+            row = None if generation is None else self.versions.find(bucket, name, generation)
+            if row is None:
+                raise no_such_object(bucket, name)
         return row
 
     def delete(
         self, bucket: str, name: str, *, generation: int | None = None, conditions: Preconditions = preconditions.NONE
     ) -> None:
-        """Raises NotFound, PreconditionFailed."""
+        """Delete a generation for good, or make the live one what the bucket's versioning wants.
+
+        Raises NotFound, PreconditionFailed, Forbidden.
+        """
         self.find(bucket, name, generation)
         with self.database.transaction():
-            row = self.catalogue.find(bucket, name)
-            if row is None or generation not in (None, row.generation):
-                raise no_such_object(bucket, name)
+            row = self._row(bucket, name, generation)
             check_conditions(conditions, row)
+            owner, now = self.bucket(bucket), microseconds(self.clock.now())
+            if not row.is_live:
+                self.generations.remove_version(owner, row, now)
+                return
+            settings = json.loads(owner.fields)
+            archives = generation is None and is_versioned(settings)
+            protection.check_removal(settings, row, now, becomes_noncurrent=archives)
             self.catalogue.delete(bucket, name)
             with self.jobs.own_change(bucket, name):
-                self.files.remove(bucket, name, row.apart)
+                if archives:
+                    self.generations.set_aside(owner, row, now, replaced=False)
+                else:
+                    self.generations.remove_live(owner, row, now)
 
     def page(self, bucket: str, start: str, end: str | None, limit: int) -> tuple[list[StoredObject], str | None]:
         """Objects with start <= name < end as they are now, and where to go on; None at the end."""
         rows = self.catalogue.objects(bucket, start, end, limit)
         more = rows[-1].name + "\0" if len(rows) == limit else None
         return self.jobs.settle_rows(bucket, rows), more
+
+    def page_of_generations(
+        self, bucket: str, start: Position, end: str | None, limit: int
+    ) -> tuple[list[StoredObject], Position | None]:
+        """The same for all generations, noncurrent ones among them."""
+        rows = self.versions.generations(bucket, start, end, limit)
+        more = (rows[-1].name, rows[-1].generation + 1) if len(rows) == limit else None
+        live = {row.name: row for row in self.jobs.settle_rows(bucket, [row for row in rows if row.is_live])}
+        shown = [row if not row.is_live else live.get(row.name) for row in rows]
+        return [row for row in shown if row is not None], more
+
+    def page_of_soft_deleted(
+        self, bucket: str, start: Position, end: str | None, limit: int
+    ) -> tuple[list[StoredObject], Position | None]:
+        """The same for generations that can be restored."""
+        rows = self.versions.soft_deleted(bucket, start, end, limit, microseconds(self.clock.now()))
+        return rows, (rows[-1].name, rows[-1].generation + 1) if len(rows) == limit else None
 
     # core.interfaces.ObjectStore
 
@@ -274,7 +359,7 @@ class ObjectFiles:
         except BaseException:
             staged.discard()
             raise
-        self.commit(staged, bucket, name, resources.new_object_fields({}, content_type, "STANDARD"))
+        self.commit(staged, bucket, name, resources.new_object_fields({}, content_type))
 
     def names(self, prefix: str) -> Iterator[str]:
         bucket, start = split_uri(prefix)
@@ -314,6 +399,11 @@ class ObjectFiles:
 
     def close(self) -> None:
         self.files.close()
+
+
+def is_versioned(fields: Mapping[str, Any]) -> bool:
+    """Whether a bucket of these settings keeps what is replaced or deleted as noncurrent."""
+    return bool(fields.get("versioning", {}).get("enabled"))
 
 
 def check_conditions(conditions: Preconditions, row: StoredObject | None) -> None:

@@ -15,6 +15,7 @@ from emulator.services.storage import ObjectFiles
 from tests.conftest import Emulator
 
 BUCKET = "a-bucket"
+NOTHING_KEPT = {"softDeletePolicy": {"retentionDurationSeconds": "0"}}
 
 
 @pytest.fixture
@@ -42,9 +43,9 @@ def open_store(tmp_path: Path) -> Iterator[Callable[[], ObjectFiles]]:
 
 @pytest.fixture
 def store(open_store: Callable[[], ObjectFiles]) -> ObjectFiles:
-    """A store with one bucket."""
+    """A store with one bucket, which keeps nothing of what is deleted."""
     store = open_store()
-    store.create_bucket(BUCKET, "a-project", {})
+    store.create_bucket(BUCKET, "a-project", NOTHING_KEPT)
     return store
 
 

@@ -16,11 +16,11 @@ import pytest
 from google.api_core.exceptions import BadRequest, Conflict, NotFound, PreconditionFailed, ServiceUnavailable
 
 from emulator.core.clock import MovableClock
+from emulator.core.errors import DiskFull
 from emulator.core.interfaces import ObjectStore
 from emulator.services.storage import ObjectFiles
 from emulator.services.storage.catalogue import StoredObject
 from emulator.services.storage.checksums import Expected, extend_crc32c
-from emulator.services.storage.files import DiskFull
 from emulator.services.storage.preconditions import Preconditions
 from tests.conftest import wait_until
 from tests.emulator.services.storage.conftest import BUCKET
@@ -79,7 +79,7 @@ def test_bucket_name_is_never_a_path(store: ObjectFiles, tmp_path: Path, bucket:
         lambda: store.find(bucket, "x"),
         lambda: store.open(bucket, "x"),
         lambda: store.delete(bucket, "x"),
-        lambda: store.change(bucket, "x", dict),
+        lambda: store.change(bucket, "x", lambda fields, *_: fields),
         lambda: store.publish(bucket or "."),
         lambda: store.delete_bucket(bucket, lambda _: None),
     ):
@@ -136,10 +136,10 @@ def test_delete_removes_empty_folders_and_leaves_others(store: ObjectFiles) -> N
 def test_object_whose_file_cannot_be_deleted_stays(store: ObjectFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     stored = put(store, "a/b", b"x")
 
-    def refuse(path: str, *, dir_fd: int) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(os, "unlink", refuse)
+    monkeypatch.setattr(os, "rename", refuse)
     with pytest.raises(PermissionError):
         store.delete(BUCKET, "a/b")
     monkeypatch.undo()

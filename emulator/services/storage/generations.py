@@ -1,0 +1,89 @@
+"""What becomes of a generation that is replaced or deleted: noncurrent, soft-deleted, or gone.
+
+Its file is taken out of the tree inside the transaction that changes the rows, and put back should that fail; a
+restart puts back what a killed process had taken out without committing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from emulator.core.state import Database
+from emulator.services.storage import protection
+from emulator.services.storage.catalogue import Catalogue, StoredBucket, StoredObject
+from emulator.services.storage.files import Files
+from emulator.services.storage.versions import Versions
+
+_SECOND = 1_000_000
+
+
+class Generations:
+    def __init__(self, database: Database, catalogue: Catalogue, versions: Versions, files: Files) -> None:
+        self._database = database
+        self._catalogue = catalogue
+        self._versions = versions
+        self._files = files
+
+    def next_generation(self, bucket: str, name: str, row: StoredObject | None, now: int) -> int:
+        """Microseconds since the epoch, and more than any generation that the name is known to have had."""
+        before = row.generation if row else self._versions.latest_generation(bucket, name)
+        return max(now, before + 1)
+
+    def set_aside(self, bucket: StoredBucket, row: StoredObject, now: int, *, replaced: bool) -> None:
+        """Keep a live generation's bytes as the bucket's settings want it, inside the caller's transaction.
+
+        replaced: whether another file takes its place in the tree; else it is taken out of there.
+        """
+        apart = row.apart
+        if not apart:
+            apart = self._files.set_aside(row.bucket, row.name, row.signature, keep=replaced)
+            if not apart:
+                # A job has changed or removed it meanwhile: there is nothing left to keep.
+                return
+            self._database.on_rollback(lambda: self._files.put_back(row.bucket, row.name, apart))
+        fields = json.loads(bucket.fields)
+        if fields.get("versioning", {}).get("enabled"):
+            self._versions.save(replace(row, apart=apart, deleted=now))
+        else:
+            self._end(fields, replace(row, apart=apart), now)
+
+    def remove_version(self, bucket: StoredBucket, version: StoredObject, now: int) -> None:
+        """Delete a noncurrent generation. Raises Forbidden while it must be kept."""
+        fields = json.loads(bucket.fields)
+        protection.check_removal(fields, version, now)
+        self._versions.delete(version)
+        self._end(fields, version, now)
+
+    def remove_live(self, bucket: StoredBucket, row: StoredObject, now: int) -> None:
+        """Delete the live generation for good, whether or not the bucket keeps versions."""
+        unversioned = {**json.loads(bucket.fields), "versioning": {"enabled": False}}
+        self.set_aside(replace(bucket, fields=json.dumps(unversioned)), row, now, replaced=False)
+
+    def _end(self, fields: dict[str, object], row: StoredObject, now: int) -> None:
+        """Soft-delete, or delete, a generation whose file is apart."""
+        policy = fields.get("softDeletePolicy")
+        seconds = int(policy["retentionDurationSeconds"]) if isinstance(policy, dict) else 0
+        if seconds:
+            self._versions.save(replace(row, soft_deleted=now, hard_delete=now + seconds * _SECOND))
+        else:
+            self._database.after_commit(lambda: self._files.remove_apart(row.apart))
+
+    def forget(self, version: StoredObject) -> None:
+        """Remove a generation and its file, whatever its state."""
+        self._versions.delete(version)
+        self._database.after_commit(lambda: self._files.remove_apart(version.apart))
+
+    def recover(self, uploads: set[str]) -> None:
+        """After a start: undo what was not committed, and remove files that nothing refers to.
+
+        uploads: names of staged files that are still needed.
+        """
+        known = self._catalogue.apart() | self._versions.apart()
+        strays = self._files.strays(known)
+        if strays:
+            for row in self._catalogue.live_with_inodes(signature.inode for signature in strays.values()):
+                apart = next((name for name, signature in strays.items() if signature == row.signature), None)
+                if apart and self._files.signature(row.bucket, row.name) != row.signature:
+                    self._files.put_back(row.bucket, row.name, apart)
+        self._files.sweep(uploads, known)
