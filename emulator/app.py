@@ -34,6 +34,7 @@ from emulator.core.plain_http import PlainHttp
 from emulator.core.projects import Projects
 from emulator.core.relay import Relay
 from emulator.core.rest import RestApp
+from emulator.core.schedule import Schedule
 from emulator.core.service import DiscoveryService, GapicService
 from emulator.core.state import Database, StateError
 from emulator.core.state import Settings as StoredSettings
@@ -109,6 +110,7 @@ class Emulator:
             timedelta(seconds=float(stored.get("clock_offset_seconds", "0"))),
             lambda offset: stored.set("clock_offset_seconds", repr(offset.total_seconds())),
         )
+        self.schedule = Schedule(self.clock)
         self.journal = Journal(self.database)
         self.operations = Operations(self.database, self.clock)
         self.projects = Projects(self.database, self.clock)
@@ -131,6 +133,7 @@ class Emulator:
         self.objects = storage_api.ObjectFiles(
             database=self.database, clock=self.clock, projects=self.projects, folder=self.settings.objects
         )
+        self.schedule.add(storage_api.Housekeeping(self.objects))
         self._runner = ProcessRunner(self.settings, self.objects, self.network)
         self._serving = Serving(
             database=self.database,
@@ -191,6 +194,7 @@ class Emulator:
             )
             stack.callback(self._directory.withdraw)
             self._serving.resume()
+            self.schedule.start()
             ready(f"http://{self.settings.host}:{front.port}")
             await self._stopping.wait()
         if self._restore is not None:
@@ -213,7 +217,7 @@ class Emulator:
         )
         grpc_server.start()
         stack.push_async_callback(asyncio.to_thread, grpc_server.stop)
-        control = Control(self, self.clock, self.journal)
+        control = Control(self, self.clock, self.schedule, self.journal)
         rest = RestApp(self._tables, self._dispatcher, self.tokens, [control, *self._plain])
         stack.callback(rest.close)
         front = Front(rest, self._authority, self._egress, relay, grpc_tls=tls_socket, grpc_plain=plain_socket)
@@ -230,6 +234,7 @@ class Emulator:
 
     def close(self) -> None:
         """End what runs and store what is in memory."""
+        self.schedule.close()
         self.operations.close()
         self._training.close()
         self._serving.close()

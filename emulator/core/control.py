@@ -17,8 +17,11 @@ from emulator.core.clock import MovableClock
 from emulator.core.egress import is_loopback
 from emulator.core.journal import Journal
 from emulator.core.plain_http import HttpRequest, HttpResponse, PlainHttp
+from emulator.core.schedule import Schedule
 
 _LARGEST_JOURNAL = 10_000
+#: How long an advance waits for what one due event started.
+_WAIT_SECONDS = 60.0
 
 
 class Operator(Protocol):
@@ -50,9 +53,10 @@ class Operator(Protocol):
 class Control(PlainHttp):
     name = "emulator"
 
-    def __init__(self, operator: Operator, clock: MovableClock, journal: Journal) -> None:
+    def __init__(self, operator: Operator, clock: MovableClock, schedule: Schedule, journal: Journal) -> None:
         self._operator = operator
         self._clock = clock
+        self._schedule = schedule
         self._journal = journal
 
     def matches(self, host: str, path: str, headers: Mapping[str, str]) -> bool:
@@ -97,18 +101,25 @@ class Control(PlainHttp):
         return {"now": self._clock.now().isoformat(), "offset_seconds": self._clock.offset.total_seconds()}
 
     def _advance(self, request: HttpRequest) -> dict[str, Any]:
-        seconds = _body(request).get("advance_seconds")
-        if not isinstance(seconds, int | float) or isinstance(seconds, bool):
-            raise InvalidArgument("advance_seconds is no number")
+        """Move the clock; what falls due on the way is run, and waited for as long as `wait_seconds` says."""
+        body = _body(request)
+        seconds, wait = _number(body, "advance_seconds"), _number(body, "wait_seconds", _WAIT_SECONDS)
         try:
-            self._clock.advance(timedelta(seconds=seconds))
+            advanced = self._schedule.advance(timedelta(seconds=seconds), wait)
         except (ValueError, OverflowError) as error:
             raise InvalidArgument(f"advance_seconds: {error}") from None
-        return self._read_clock()
+        return {**self._read_clock(), "events": advanced.events, "unfinished": advanced.unfinished}
 
     def _restore(self, name: str | None) -> dict[str, Any]:
         self._operator.restore(name)
         return {"restarting": True}
+
+
+def _number(body: Mapping[str, Any], name: str, default: float | None = None) -> float:
+    value = body.get(name, default)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise InvalidArgument(f"{name} is no number")
+    return value
 
 
 def _body(request: HttpRequest) -> dict[str, Any]:

@@ -121,6 +121,13 @@ class Catalogue:
         )
         return [StoredBucket(*row) for row in rows]
 
+    def buckets_with_fields(self, field: str) -> list[StoredBucket]:
+        """Buckets that have a setting of this name."""
+        rows = self._database.query(
+            "SELECT * FROM storage_buckets WHERE instr(fields, ?) > 0 ORDER BY name", (f'"{field}"',)
+        )
+        return [StoredBucket(*row) for row in rows]
+
     # Objects
 
     def find(self, bucket: str, name: str) -> StoredObject | None:

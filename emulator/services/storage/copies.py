@@ -15,7 +15,7 @@ from typing import Any
 from google.api_core.exceptions import BadRequest, Conflict, ServiceUnavailable
 
 from emulator.core.service import JsonRequest
-from emulator.services.storage import checksums, encryption, resources
+from emulator.services.storage import acl, checksums, encryption, protection, resources
 from emulator.services.storage.catalogue import StoredObject
 from emulator.services.storage.files import Staged
 from emulator.services.storage.names import check_object_name
@@ -248,8 +248,12 @@ class Copies:
         if opened is None:
             raise no_such_object(bucket, name)
         fields = json.loads(source.fields)
-        if not copies_acl:
-            fields.pop("_acl", None)
+        for name_of_past in (
+            "timeStorageClassUpdated",
+            protection.HOLD_RELEASED,
+            *(() if copies_acl else (acl.OBJECT_ACL,)),
+        ):
+            fields.pop(name_of_past, None)
         staged = self._store.files.stage(md5=False)
         try:
             append(staged, source, opened[0])

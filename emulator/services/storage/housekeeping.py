@@ -1,0 +1,157 @@
+"""What Cloud Storage does by itself in time: lifecycle rules, and the end of what soft delete holds.
+
+Source: https://cloud.google.com/storage/docs/lifecycle, …/docs/soft-delete
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import groupby
+from typing import Any, Protocol
+
+from google.api_core.exceptions import GoogleAPICallError
+
+from emulator.core.schedule import Due, Started
+from emulator.services.storage import lifecycle, protection, resources
+from emulator.services.storage.catalogue import StoredBucket, StoredObject
+from emulator.services.storage.lifecycle import Action
+from emulator.services.storage.preconditions import Preconditions
+from emulator.services.storage.store import ObjectFiles
+
+logger = logging.getLogger(__name__)
+
+#: How long the service may take; so much is done in one go.
+_SLACK = timedelta(hours=1)
+_DAY = 86_400_000_000
+_BATCH = 1000
+
+
+class UnfinishedUploads(Protocol):
+    """Multipart uploads of the XML API that nobody has completed yet."""
+
+    def unfinished(self, bucket: str) -> Iterable[tuple[str, str, int]]:
+        """Id, name of the object, and when it began, in microseconds since the epoch."""
+        ...
+
+    def abort(self, upload_id: str) -> None: ...
+
+
+class Housekeeping:
+    """A source of the emulator's schedule. uploads: those that rules may abort."""
+
+    name = "storage"
+
+    def __init__(self, store: ObjectFiles, uploads: UnfinishedUploads | None = None) -> None:
+        self._store = store
+        self._uploads = uploads
+        self._put_off: dict[tuple[str, str, int], int] = {}
+
+    def next_due(self) -> Due | None:
+        times = [self._store.versions.next_hard_delete(), self._store.deleted_buckets.next_hard_delete()]
+        for bucket, rules in self._ruled():
+            times.extend(self._rule_times(bucket, rules))
+        stamps = [stamp for stamp in times if stamp is not None]
+        if not stamps:
+            return None
+        at = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=min(stamps))
+        return Due(at, at + _SLACK)
+
+    def run(self, now: datetime) -> Iterable[Started]:
+        """Everything that is due, done when it returns."""
+        stamp = resources.microseconds(now)
+        self._end_soft_delete(stamp)
+        for bucket, rules in self._ruled():
+            self._store.publish(bucket.name)
+            self._apply(bucket, rules, stamp)
+        return ()
+
+    def _end_soft_delete(self, now: int) -> None:
+        while expired := self._store.versions.expired(now, _BATCH):
+            with self._store.database.transaction():
+                for version in expired:
+                    self._store.generations.forget(version)
+        for bucket in self._store.deleted_buckets.expired(now):
+            with self._store.database.transaction():
+                for version in self._store.versions.of_bucket(self._store.deleted_buckets.key(bucket)):
+                    self._store.generations.forget(version)
+                self._store.deleted_buckets.delete(bucket)
+
+    def _ruled(self) -> Iterator[tuple[StoredBucket, list[dict[str, Any]]]]:
+        """Buckets with rules."""
+        for bucket in self._store.catalogue.buckets_with_fields("lifecycle"):
+            rules = json.loads(bucket.fields).get("lifecycle", {}).get("rule")
+            if rules:
+                yield bucket, rules
+
+    def _rule_times(self, bucket: StoredBucket, rules: list[dict[str, Any]]) -> Iterator[int]:
+        for stored, newer in self._generations(bucket.name):
+            action = lifecycle.action_on(rules, stored, lambda newer=newer: newer)  # type: ignore[misc]
+            due = None if action is None else self._possible(bucket, stored, action)
+            if due is not None:
+                yield due
+        for _, name, begun in self._uploads.unfinished(bucket.name) if self._uploads else ():
+            due = lifecycle.upload_due(rules, name, begun)
+            if due is not None:
+                yield due
+
+    def _possible(self, bucket: StoredBucket, stored: StoredObject, action: Action) -> int | None:
+        """When an action can be taken: what is held is not deleted, and what is retained only afterwards."""
+        due = max(action.due, self._put_off.get((stored.bucket, stored.name, stored.generation), 0))
+        if action.storage_class:
+            return due
+        fields = json.loads(stored.fields)
+        if fields.get("temporaryHold") or fields.get("eventBasedHold"):
+            return None
+        return max(due, protection.retention_expiration(json.loads(bucket.fields), stored) or 0)
+
+    def _generations(self, bucket: str) -> Iterator[tuple[StoredObject, int]]:
+        """Every generation of a bucket with the number of newer ones of its name."""
+        for _, group in groupby(self._rows(bucket), key=lambda row: row.name):
+            rows = list(group)
+            for index, row in enumerate(rows):
+                yield row, len(rows) - 1 - index
+
+    def _rows(self, bucket: str) -> Iterator[StoredObject]:
+        start: tuple[str, int] | None = ("", 0)
+        while start is not None:
+            rows = self._store.versions.generations(bucket, start, None, _BATCH)
+            yield from rows
+            start = (rows[-1].name, rows[-1].generation + 1) if len(rows) == _BATCH else None
+
+    def _apply(self, bucket: StoredBucket, rules: list[dict[str, Any]], now: int) -> None:
+        for stored, newer in self._generations(bucket.name):
+            action = lifecycle.best_of_due(rules, stored, lambda newer=newer: newer, now)  # type: ignore[misc]
+            due = None if action is None else self._possible(bucket, stored, action)
+            if action is None or due is None or due > now:
+                continue
+            try:
+                self._take(stored, action)
+            except GoogleAPICallError as error:
+                # It has changed meanwhile, or its file cannot be had: looked at again tomorrow.
+                logger.info("lifecycle of gs://%s/%s: %s", stored.bucket, stored.name, error.message)
+                self._put_off[stored.bucket, stored.name, stored.generation] = now + _DAY
+        for upload_id, name, begun in list(self._uploads.unfinished(bucket.name)) if self._uploads else ():
+            due = lifecycle.upload_due(rules, name, begun)
+            if self._uploads and due is not None and due <= now:
+                self._uploads.abort(upload_id)
+
+    def _take(self, stored: StoredObject, action: Action) -> None:
+        if action.storage_class:
+            self._store.change(
+                stored.bucket,
+                stored.name,
+                lambda fields, _, now: {
+                    **fields,
+                    "storageClass": action.storage_class,
+                    "timeStorageClassUpdated": resources.time_text(now),
+                },
+                generation=stored.generation,
+            )
+        elif stored.is_live:
+            only_this = Preconditions(generation_match=stored.generation)
+            self._store.delete(stored.bucket, stored.name, conditions=only_this)
+        else:
+            self._store.delete(stored.bucket, stored.name, generation=stored.generation)
