@@ -35,6 +35,8 @@ KEPT = frozenset(
     {
         # The SDK's ModelRegistry.update_version sends the version as it was read: a bare name and this id.
         "google.cloud.aiplatform.v1.Model.version_id",
+        # UpdateDataset says by it which dataset is meant; a new one is named by the service all the same.
+        "google.cloud.aiplatform.v1.Dataset.name",
     }
 )
 

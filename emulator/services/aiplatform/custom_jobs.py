@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from signal import SIGTERM
@@ -49,11 +49,19 @@ _NOUN = "job"
 class _Run:
     """One job at work: its containers, so that it can be cancelled from outside."""
 
-    def __init__(self, job: CustomJob, location: Location, log: JobLog, watcher: Callable[[CustomJob], None]) -> None:
+    def __init__(
+        self,
+        job: CustomJob,
+        location: Location,
+        log: JobLog,
+        watcher: Callable[[CustomJob], None],
+        variables: Mapping[str, str],
+    ) -> None:
         self.job = job
         self.location = location
         self.log = log
         self.watcher = watcher
+        self.variables = variables
         self.future: Future[None] | None = None
         self._lock = threading.Lock()
         self._handles: list[ContainerHandle] = []
@@ -102,7 +110,7 @@ class CustomJobs:
         runner: ContainerRunner,
         logs: LogSink,
     ) -> None:
-        self._lifecycle = Lifecycle(state.custom_jobs, clock)
+        self._lifecycle = Lifecycle(state.database, state.custom_jobs, clock)
         self._runner = runner
         self._logs = logs
         self._runs: dict[str, _Run] = {}
@@ -113,21 +121,26 @@ class CustomJobs:
         """A name that no job has yet."""
         return f"{location.parent}/customJobs/{new_id()}"
 
+    def log_of(self, location: Location, name: str) -> JobLog:
+        return JobLog(self._logs, location, last_part(name))
+
     def create(
         self,
         location: Location,
         name: str,
         given: CustomJob,
         watcher: Callable[[CustomJob], None] = lambda job: None,
+        variables: Mapping[str, str] | None = None,
     ) -> CustomJob:
         """Store a checked job as PENDING and start it.
 
         watcher: told of every further state; of the final one when everything of the job is over.
+        variables: environment variables of every replica, besides those that follow from the job.
         """
         job = CustomJob()
         job.CopyFrom(given)
         stored = self._lifecycle.begin(job, name)
-        run = _Run(stored, location, JobLog(self._logs, location, last_part(name)), watcher)
+        run = _Run(stored, location, self.log_of(location, name), watcher, variables or {})
         self._runs[name] = run
         run.future = self._pool.submit(self._work, run)
         return stored
@@ -272,7 +285,7 @@ class CustomJobs:
             command=() if is_package else tuple(replica.spec.container_spec.command),
             args=tuple(task.args),
             package=PythonPackage(tuple(package.package_uris), package.python_module) if is_package else None,
-            env=replica_environment(run.job, run.location, replica, members),
+            env={**replica_environment(run.job, run.location, replica, members), **run.variables},
             timeout_seconds=_timeout_seconds(run.job),
         )
 

@@ -11,7 +11,9 @@ class AiplatformState:
     """Resources by full name, with the project's number in it."""
 
     def __init__(self, database: Database) -> None:
+        self.database = database
         self.custom_jobs = Collection(database, aiplatform_v1.CustomJob)
         self.training_pipelines = Collection(database, aiplatform_v1.TrainingPipeline)
+        self.datasets = Collection(database, aiplatform_v1.Dataset)
         self.endpoints = Collection(database, aiplatform_v1.Endpoint)
         self.model_evaluations = Collection(database, aiplatform_v1.ModelEvaluation)

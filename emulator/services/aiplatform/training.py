@@ -1,6 +1,8 @@
-"""Builds the services that train: JobService and PipelineService, over one set of running jobs."""
+"""Builds the services that train: jobs, training pipelines, and the datasets that these read."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 from emulator.core.clock import Clock
 from emulator.core.interfaces import ContainerRunner, LogSink, ObjectStore
@@ -8,15 +10,18 @@ from emulator.core.operations import Operations
 from emulator.core.projects import Projects
 from emulator.core.state import Database
 from emulator.services.aiplatform.custom_jobs import CustomJobs
+from emulator.services.aiplatform.dataset_exports import Exporter
+from emulator.services.aiplatform.dataset_service import DatasetService
 from emulator.services.aiplatform.job_service import JobService
 from emulator.services.aiplatform.model_sink import ModelSink
 from emulator.services.aiplatform.pipeline_service import PipelineService
 from emulator.services.aiplatform.state import AiplatformState
+from emulator.services.aiplatform.training_data import TrainingData
 from emulator.services.aiplatform.training_runs import TrainingRuns
 
 
 class Training:
-    """What runs jobs, and the two services that clients see of it."""
+    """What runs jobs, and the services that clients see of it."""
 
     def __init__(
         self,
@@ -29,13 +34,31 @@ class Training:
         runner: ContainerRunner,
         logs: LogSink,
         models: ModelSink,
+        scratch: Path,
     ) -> None:
+        """scratch: an existing folder on disk, for as much as a dataset holds."""
         state = AiplatformState(database)
         self._jobs = CustomJobs(state=state, clock=clock, runner=runner, logs=logs)
-        self._runs = TrainingRuns(state=state, clock=clock, objects=objects, jobs=self._jobs, models=models)
+        exporter = Exporter(objects, scratch)
+        self._runs = TrainingRuns(
+            state=state,
+            clock=clock,
+            objects=objects,
+            jobs=self._jobs,
+            models=models,
+            data=TrainingData(state.datasets, objects, exporter),
+        )
         self.services = [
             JobService(state=state, projects=projects, operations=operations, jobs=self._jobs),
             PipelineService(state=state, projects=projects, operations=operations, runs=self._runs),
+            DatasetService(
+                state=state,
+                clock=clock,
+                projects=projects,
+                operations=operations,
+                objects=objects,
+                exporter=exporter,
+            ),
         ]
 
     def unfinished(self) -> list[str]:

@@ -64,7 +64,3 @@ def check_pipeline(pipeline: TrainingPipeline, spec: CustomJobSpec) -> None:
                 "Required where model_to_upload is set without an artifact_uri.",
             )
     errors.raise_any()
-    if pipeline.HasField("input_data_config"):
-        raise InvalidArgument(
-            "input_data_config is not emulated yet; leave it out and read the data in the training code."
-        )

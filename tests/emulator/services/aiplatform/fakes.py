@@ -99,6 +99,25 @@ class FakeObjects:
         return Path("/nonexistent")
 
 
+class MemoryObjects(FakeObjects):
+    """Objects with content, handed out in small pieces."""
+
+    def __init__(self, **files: str) -> None:
+        """files: names in the bucket `data`, without `.csv`."""
+        super().__init__(*(f"gs://data/{name}.csv" for name in files))
+        self.content = {f"gs://data/{name}.csv": text.encode() for name, text in files.items()}
+
+    def read(self, uri: str) -> Iterator[bytes]:
+        if uri not in self.content:
+            raise NotFound(uri)
+        data = self.content[uri]
+        return (data[start : start + 7] for start in range(0, len(data), 7))
+
+    def write(self, uri: str, data: Iterable[bytes], content_type: str = "application/octet-stream") -> None:
+        super().write(uri, data, content_type)
+        self.content[uri] = b"".join(data)
+
+
 class FakeModels:
     """A registry that remembers what it was given."""
 

@@ -140,7 +140,7 @@ def _set(pipeline: api.TrainingPipeline, **fields: str) -> None:
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (_with(lambda p: p.input_data_config.SetInParent()), "input_data_config is not emulated yet"),
+        (_with(lambda p: p.input_data_config.SetInParent()), r"input_data_config\.dataset_id; Message: Required"),
         (_with(lambda p: _set(p, training_task_definition="gs://x/automl.yaml")), "automl.yaml.* is not emulated yet"),
         (_with(lambda p: _set(p, model_id="a", parent_model="b")), "Only one of model_id and parent_model"),
         (training_pipeline(worker_pool_spec=[]), "worker_pool_spec"),

@@ -14,6 +14,7 @@ from emulator.core.operations import Operations
 from emulator.core.projects import Projects
 from emulator.core.service import Caller, Context
 from emulator.core.state import Database
+from emulator.services.aiplatform.dataset_service import DatasetService
 from emulator.services.aiplatform.job_service import JobService
 from emulator.services.aiplatform.pipeline_service import PipelineService
 from emulator.services.aiplatform.training import Training
@@ -48,11 +49,13 @@ class World:
             runner=runner,
             logs=self.logs,
             models=models,
+            scratch=path.parent,
         )
-        jobs, pipelines = self.training.services
+        jobs, pipelines, datasets = self.training.services
         assert isinstance(jobs, JobService)
         assert isinstance(pipelines, PipelineService)
-        self.jobs, self.pipelines = jobs, pipelines
+        assert isinstance(datasets, DatasetService)
+        self.jobs, self.pipelines, self.datasets = jobs, pipelines, datasets
 
     def create(self, job: api.CustomJob) -> api.CustomJob:
         return self.jobs.create_custom_job(api.CreateCustomJobRequest(parent=PARENT, custom_job=job), CONTEXT)
