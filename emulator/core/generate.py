@@ -24,6 +24,7 @@ GAPIC_APIS = {
     "google.cloud.aiplatform_v1beta1": "aiplatform.v1beta1",
     "google.cloud.logging_v2": "logging.v2",
     "google.cloud.resourcemanager_v3": "cloudresourcemanager.v3",
+    "google.cloud.storage_control_v2": "storage.v1",
 }
 JSON_APIS = ("cloudresourcemanager.v1", "iamcredentials.v1", "oauth2.v2", "serviceusage.v1", "storage.v1")
 #: What APIs share; plain protobuf modules.
@@ -47,12 +48,14 @@ MODULES = {
     "google.longrunning": "longrunning",
     "google.protobuf": "protobuf",
     "google.rpc": "rpc",
+    "google.storage.control.v2": "storage_control_v2",
 }
 SOURCES = (
     "google-api-python-client",
     "google-cloud-aiplatform",
     "google-cloud-logging",
     "google-cloud-resource-manager",
+    "google-cloud-storage-control",
     "googleapis-common-protos",
     "protobuf",
 )
