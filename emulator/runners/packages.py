@@ -23,9 +23,9 @@ from emulator.runners.wheel_cache import WheelCache
 #: Where a job's packages lie in its sandbox.
 _FOLDER = "/opt/packages"
 _PACKAGE_BYTES = 1 << 30
-UNMET = Path(__file__).with_name("unmet.py")
-#: Where a sandbox that installs packages has to show UNMET.
-UNMET_SEEN = "/run/selfloop/unmet.py"
+INSTALL_WHEEL = Path(__file__).with_name("install_wheel.py")
+#: Where a sandbox that installs packages has to show INSTALL_WHEEL.
+INSTALL_WHEEL_SEEN = "/run/selfloop/install_wheel.py"
 
 Report = Callable[[str], None]
 
@@ -109,9 +109,15 @@ class Installer:
         self.report(f"Running command: pip3 install --user --upgrade --force-reinstall --no-deps {name}")
         wheel = package.wheel or self._build(package)
         seen = self.sandbox.seen(wheel)
-        self.run(["pip3", "install", "--user", "--upgrade", "--force-reinstall", "--no-deps", "--no-index", seen])
+        distribution = posixpath.basename(wheel).partition("-")[0]
+        unmet = self._unmet(seen, distribution)
+        if unmet is None:
+            self.run(["pip3", "install", "--user", "--upgrade", "--force-reinstall", "--no-deps", "--no-index", seen])
+            unmet = self._unmet(distribution)
+        else:
+            self.report(f"Successfully installed {'-'.join(posixpath.basename(wheel).split('-')[:2])}")
         self.report(f"Running command: pip3 install --user {name}")
-        self._install_requirements(package, posixpath.basename(wheel).partition("-")[0], seen)
+        self._install_requirements(unmet, distribution, seen)
 
     def _build(self, package: _Package) -> str:
         """The wheel of a source distribution, built by its own code, kept for the next job."""
@@ -131,12 +137,17 @@ class Installer:
             self.cache.keep(package.key, wheels[0], content)
         return path
 
-    def _install_requirements(self, package: _Package, distribution: str, wheel: str) -> None:
-        """What the environment meets already installs nothing and asks nobody."""
-        lines = self.ask(["python3", self.sandbox.seen(UNMET_SEEN), distribution])
+    def _unmet(self, *arguments: str) -> list[str] | None:
+        """What install_wheel.py prints; None when it prints none, or nothing that can be understood."""
+        lines = self.ask(["python3", self.sandbox.seen(INSTALL_WHEEL_SEEN), *arguments])
         try:
-            unmet = [str(requirement) for requirement in json.loads(lines[-1].text)]
+            return [str(requirement) for requirement in json.loads(lines[-1].text)]
         except (IndexError, ValueError, TypeError):
+            return None
+
+    def _install_requirements(self, unmet: list[str] | None, distribution: str, wheel: str) -> None:
+        """What the environment meets already installs nothing and asks nobody."""
+        if unmet is None:
             # Metadata that cannot be read: pip is the judge of it.
             self.run(["pip3", "install", "--user", wheel, *([] if self.has_way_out else ["--no-index"])])
             return

@@ -24,7 +24,7 @@ from emulator.runners.bucket_links import BucketLinks
 from emulator.runners.environments import Environment, Environments
 from emulator.runners.images import NoEnvironment
 from emulator.runners.limits import TIMEOUT_MESSAGE, Limits
-from emulator.runners.packages import UNMET, UNMET_SEEN, CommandFailed, Installer
+from emulator.runners.packages import INSTALL_WHEEL, INSTALL_WHEEL_SEEN, CommandFailed, Installer
 from emulator.runners.sandbox import Description, Sandbox, Sandboxes, StartFailed
 from emulator.runners.sandbox_process import Ending, Output, SandboxProcess
 from emulator.runners.wheel_cache import WheelCache
@@ -194,7 +194,7 @@ class _Run:
                 hostname=_hostname(container),
                 env=container.env,
                 writable=container.mounts,
-                readonly={UNMET_SEEN: UNMET},
+                readonly={INSTALL_WHEEL_SEEN: INSTALL_WHEEL},
                 limits=self._runner.limits,
             )
         )

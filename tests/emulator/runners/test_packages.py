@@ -202,3 +202,32 @@ def test_package_cannot_make_the_emulator_read_through_a_link(runtime: Runtime) 
     result = runtime.run_package(source_distribution("print('ran')", setup=setup)).result
     assert result.message.endswith("is no Python package: building it left 2 wheels")
     assert not any(b"hush" in path.read_bytes() for path in runtime.runner.wheels.folder.rglob("*.whl"))
+
+
+def test_package_with_a_script_is_installed_by_pip(runtime: Runtime) -> None:
+    setup = (
+        "from setuptools import setup\nsetup(name='trainer', version='0.1', packages=['trainer'], "
+        "entry_points={'console_scripts': ['train=trainer.task:main']})\n"
+    )
+    job = runtime.run_package(
+        source_distribution("import shutil\ndef main(): ...\nprint(shutil.which('train'))", setup=setup)
+    )
+    assert job.result.succeeded, job.text
+    assert job.lines[-2].text.endswith("/root/.local/bin/train")
+    assert "Processing " in job.text
+
+
+def test_package_for_another_python_is_refused(runtime: Runtime) -> None:
+    setup = (
+        "from setuptools import setup\nsetup(name='trainer', version='0.1', packages=['trainer'], "
+        "python_requires='<3')\n"
+    )
+    job = runtime.run_package(source_distribution("pass", setup=setup))
+    assert job.result.exit_code == 1
+    assert "requires a different Python" in job.text
+
+
+def test_installed_package_can_be_asked_for_its_version(runtime: Runtime) -> None:
+    job = runtime.run_package(source_distribution("from importlib.metadata import version; print(version('trainer'))"))
+    assert job.lines[-2].text == "0.1"
+    assert "Successfully installed trainer-0.1" in job.text

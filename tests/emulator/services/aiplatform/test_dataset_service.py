@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from google.api_core.exceptions import Aborted, BadRequest, Conflict, MethodNotImplemented, NotFound
 from google.cloud import aiplatform
-from google.cloud.aiplatform_v1 import Dataset, DatasetServiceClient
+from google.cloud.aiplatform_v1 import Dataset, DatasetServiceClient, ExportDataConfig, GcsSource, ImportDataConfig
 from google.cloud.storage import Bucket, Client
 from google.protobuf import json_format, struct_pb2
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from tests.conftest import LOCATION, Emulator
 
@@ -52,14 +53,14 @@ def test_dataset_is_created_read_changed_and_deleted(datasets: DatasetServiceCli
     assert made.etag
     assert made.metadata_artifact.startswith(name.rpartition("/datasets/")[0] + "/metadataStores/default/artifacts/")
     assert made.labels == {"team": "ml", "aiplatform.googleapis.com/dataset_metadata_schema": "TABLE"}
-    assert made.metadata["inputConfig"]["gcsSource"]["uri"] == ["gs://some/a.csv"]
+    assert dict(made.metadata)["inputConfig"]["gcsSource"]["uri"] == ["gs://some/a.csv"]
     assert made.data_item_count == 0
     changed = datasets.update_dataset(
-        dataset=Dataset(name=name, display_name="rides", labels={"a": "b"}), update_mask={"paths": ["display_name"]}
+        dataset=Dataset(name=name, display_name="rides", labels={"a": "b"}), update_mask=FieldMask(paths=["display_name"])
     )
     assert (changed.display_name, dict(changed.labels)) == ("rides", dict(made.labels))
     with pytest.raises((Aborted, Conflict), match="etag does not match"):
-        datasets.update_dataset(dataset=made, update_mask={"paths": ["labels"]})
+        datasets.update_dataset(dataset=made, update_mask=FieldMask(paths=["labels"]))
     assert datasets.delete_dataset(name=name).done()
     with pytest.raises(NotFound, match="does not exist"):
         datasets.get_dataset(name=name)
@@ -101,7 +102,8 @@ def test_bad_dataset_is_invalid_argument(
 
 
 def test_import_is_refused_by_name(datasets: DatasetServiceClient, parent: str) -> None:
-    config = {"gcs_source": {"uris": ["gs://some/a.jsonl"]}, "import_schema_uri": "gs://some/schema.yaml"}
+    source = GcsSource(uris=["gs://some/a.jsonl"])
+    config = ImportDataConfig(gcs_source=source, import_schema_uri="gs://some/schema.yaml")
     table = datasets.create_dataset(parent=parent, dataset=tabular("gs://some/a.csv")).result()
     with pytest.raises(BadRequest, match="nothing is imported to it"):
         datasets.import_data(name=table.name, import_configs=[config])
@@ -113,10 +115,10 @@ def test_import_is_refused_by_name(datasets: DatasetServiceClient, parent: str) 
 
 def test_export_writes_csv_in_parts(datasets: DatasetServiceClient, parent: str, bucket: Bucket) -> None:
     made = datasets.create_dataset(parent=parent, dataset=tabular(f"gs://{bucket.name}/*.csv")).result()
-    config = {
-        "gcs_destination": {"output_uri_prefix": f"gs://{bucket.name}/out/"},
-        "fraction_split": {"training_fraction": 0.5, "validation_fraction": 0.25, "test_fraction": 0.25},
-    }
+    config = ExportDataConfig(
+        gcs_destination={"output_uri_prefix": f"gs://{bucket.name}/out/"},
+        fraction_split={"training_fraction": 0.5, "validation_fraction": 0.25, "test_fraction": 0.25},
+    )
     files = datasets.export_data(name=made.name, export_config=config).result().exported_files
     assert [uri.rpartition("/")[2] for uri in files] == [
         f"{part}-00001-of-00001.csv" for part in ("training", "validation", "test")
@@ -130,7 +132,7 @@ def test_export_of_missing_file_fails_the_operation(
     datasets: DatasetServiceClient, parent: str, bucket: Bucket
 ) -> None:
     made = datasets.create_dataset(parent=parent, dataset=tabular(f"gs://{bucket.name}/none.csv")).result()
-    config = {"gcs_destination": {"output_uri_prefix": f"gs://{bucket.name}/out/"}}
+    config = ExportDataConfig(gcs_destination={"output_uri_prefix": f"gs://{bucket.name}/out/"})
     with pytest.raises(NotFound, match=r"none\.csv"):
         datasets.export_data(name=made.name, export_config=config).result()
 
