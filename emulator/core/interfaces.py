@@ -64,6 +64,14 @@ class LogSink(Protocol):
         ...
 
 
+class MessageSink(Protocol):
+    """Pub/Sub as the rest of the emulator needs it."""
+
+    def publish(self, topic: str, data: bytes, attributes: Mapping[str, str]) -> None:
+        """Send a message to `projects/P/topics/T`; nothing happens where there is no such topic."""
+        ...
+
+
 @dataclass(frozen=True)
 class OutputLine:
     """One line that a container printed."""
@@ -79,6 +87,22 @@ class PythonPackage:
 
     uris: tuple[str, ...]
     module: str
+
+
+class ReplicaNetwork(Protocol):
+    """By which the replicas of one job reach one another, from before the first starts until the last is over."""
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """`host:port` for each replica: where it should listen, and where the others find it."""
+        ...
+
+    @property
+    def problem(self) -> str | None:
+        """Why they cannot reach one another after all; None where they can."""
+        ...
+
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -103,6 +127,8 @@ class Container:
     """after which it is stopped, on the machine's clock"""
     mounts: Mapping[str, Path] = field(default_factory=dict)
     """path inside -> folder outside, writable; /gcs is always there besides"""
+    network: ReplicaNetwork | None = None
+    """what it shares with others, given by `ContainerRunner.connect`; its HOSTNAME is one of the names there"""
 
 
 class ExitReason(Enum):
@@ -154,6 +180,10 @@ class ContainerRunner(Protocol):
         output: called from one thread of the runner with lines in the order they were printed, those of the
         preparation among them.
         """
+        ...
+
+    def connect(self, caller: SandboxCaller, hostnames: Sequence[str]) -> ReplicaNetwork:
+        """A network for containers of these host names; `close` it. Their calls to the emulator are the caller's."""
         ...
 
     def check_image(self, image: str) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from emulator.services.storage.files import Files, Signature, Staged
 from emulator.services.storage.generations import Generations
 from emulator.services.storage.job_files import JobFiles
 from emulator.services.storage.names import after_prefix, check_bucket_name, check_object_name, path_of, split_uri
+from emulator.services.storage.part_uploads import PartUploads
 from emulator.services.storage.preconditions import Preconditions
 from emulator.services.storage.resources import microseconds
 from emulator.services.storage.rewrites import Rewrites
@@ -34,6 +35,18 @@ from emulator.services.storage.versions import Position, Versions
 
 _PAGE = 1000
 _ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class ObjectChange:
+    """What happened to a generation, in the words of Pub/Sub notifications."""
+
+    event: str
+    """OBJECT_FINALIZE, OBJECT_DELETE, OBJECT_ARCHIVE or OBJECT_METADATA_UPDATE"""
+    stored: StoredObject
+    time: int
+    other_generation: int = 0
+    """the one that it replaced, or that replaced it"""
 
 
 class ObjectFiles:
@@ -48,12 +61,16 @@ class ObjectFiles:
         self.deleted_buckets = DeletedBuckets(database)
         self.when_deleted: list[Callable[[str], None]] = []
         """what else forgets a bucket with it, inside the transaction"""
+        self.when_changed: list[Callable[[ObjectChange], None]] = []
+        """who is told of changes to objects, once they are committed"""
         self.files = Files(folder)
         self.generations = Generations(database, self.catalogue, self.versions, self.files)
         self.jobs = JobFiles(database, self.catalogue, self.files, clock)
         self.uploads = ResumableUploads(database, clock, self.files, self.commit)
         self.rewrites = Rewrites(database, clock, self.files)
-        self.generations.recover(self.uploads.unfinished() | self.rewrites.unfinished())
+        self.parts = PartUploads(database, clock, self.files, self.commit)
+        self.when_deleted.append(self.parts.forget_bucket)
+        self.generations.recover(self.uploads.unfinished() | self.rewrites.unfinished() | self.parts.unfinished())
 
     @property
     def tree(self) -> Path:
@@ -264,7 +281,17 @@ class ObjectFiles:
             md5, parts, apart, now, now, json.dumps(fields),
         )  # fmt: skip
         self.catalogue.save(stored)
+        self._tell("OBJECT_FINALIZE", stored, now, row.generation if row else 0)
+        if row is not None:
+            self._tell("OBJECT_ARCHIVE" if is_versioned(settings) else "OBJECT_DELETE", row, now, stored.generation)
         return stored
+
+    def _tell(self, event: str, stored: StoredObject, now: int, other_generation: int = 0) -> None:
+        """Inside a transaction: let listeners know once it is committed."""
+        if self.when_changed:
+            change = ObjectChange(event, stored, now, other_generation)
+            for listener in self.when_changed:
+                self.database.after_commit(lambda listener=listener: listener(change))  # type: ignore[misc]
 
     def change(
         self,
@@ -284,6 +311,7 @@ class ObjectFiles:
             fields = change(json.loads(row.fields), self.bucket(bucket), now)
             row = replace(row, metageneration=row.metageneration + 1, updated=now, fields=json.dumps(fields))
             (self.catalogue if row.is_live else self.versions).save(row)
+            self._tell("OBJECT_METADATA_UPDATE", row, now)
         return row
 
     def _row(self, bucket: str, name: str, generation: int | None) -> StoredObject:
@@ -309,6 +337,7 @@ class ObjectFiles:
             owner, now = self.bucket(bucket), microseconds(self.clock.now())
             if not row.is_live:
                 self.generations.remove_version(owner, row, now)
+                self._tell("OBJECT_DELETE", row, now)
                 return
             settings = json.loads(owner.fields)
             archives = generation is None and is_versioned(settings)
@@ -319,6 +348,7 @@ class ObjectFiles:
                     self.generations.set_aside(owner, row, now, replaced=False)
                 else:
                     self.generations.remove_live(owner, row, now)
+            self._tell("OBJECT_ARCHIVE" if archives else "OBJECT_DELETE", row, now)
 
     def page(self, bucket: str, start: str, end: str | None, limit: int) -> tuple[list[StoredObject], str | None]:
         """Objects with start <= name < end as they are now, and where to go on; None at the end."""
