@@ -131,6 +131,18 @@ class Tokens:
 
         return self._account["private_key_id"], self._private_key.sign(data, padding.PKCS1v15(), hashes.SHA256())
 
+    def verify_bytes(self, data: bytes, signature: bytes) -> bool:
+        """Whether `sign_bytes`, or a client with the key file, made this signature."""
+        from cryptography.exceptions import InvalidSignature
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import padding
+
+        try:
+            self._private_key.public_key().verify(signature, data, padding.PKCS1v15(), hashes.SHA256())
+        except InvalidSignature:
+            return False
+        return True
+
     def sign_jwt(self, claims: Mapping[str, Any]) -> str:
         """A compact JWT, RS256."""
         header = {"alg": "RS256", "typ": "JWT", "kid": self._account["private_key_id"]}

@@ -35,7 +35,7 @@ def media_response(stored: StoredObject, descriptor: int, headers: Mapping[str, 
             descriptor = -1
             return JsonResponse(body, 200, answer)
         if "contentEncoding" in fields:
-            answer["content-encoding"] = _header_text(fields["contentEncoding"])
+            answer["content-encoding"] = header_text(fields["contentEncoding"])
         try:
             span = _range(headers.get("range", ""), stored.size)
         except RequestRangeNotSatisfiable as error:
@@ -75,7 +75,7 @@ def _headers(stored: StoredObject, fields: Mapping[str, str]) -> dict[str, str]:
         "x-goog-generation": str(stored.generation),
         "x-goog-metageneration": str(stored.metageneration),
         "x-goog-stored-content-length": str(stored.size),
-        "x-goog-stored-content-encoding": _header_text(fields.get("contentEncoding", "identity")),
+        "x-goog-stored-content-encoding": header_text(fields.get("contentEncoding", "identity")),
         "x-goog-storage-class": fields.get("storageClass", "STANDARD"),
         # On the plain port a stored page would else run as one of the emulator's own.
         "content-security-policy": "sandbox",
@@ -84,11 +84,11 @@ def _headers(stored: StoredObject, fields: Mapping[str, str]) -> dict[str, str]:
     if "contentLanguage" in fields:
         headers["content-language"] = fields["contentLanguage"]
     for name in _CLIENT_TEXTS & headers.keys():
-        headers[name] = _header_text(headers[name])
+        headers[name] = header_text(headers[name])
     return headers
 
 
-def _header_text(value: str) -> str:
+def header_text(value: str) -> str:
     """A client's text as one header line: no line breaks, and UTF-8 in HTTP's bytes."""
     return re.sub(r"[\x00-\x1f\x7f]", " ", value).encode().decode("latin-1")
 

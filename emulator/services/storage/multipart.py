@@ -1,4 +1,4 @@
-"""`multipart/related` uploads: metadata, then data, cut apart as they arrive.
+"""Uploads in several parts: metadata, then data, or a form with a file; cut apart as they arrive.
 
 Clients differ: the boundary may stand bare, in double or in single quotes; lines end in CRLF or in LF alone. The
 one line break before a closing boundary belongs to the boundary, and everything before it to the data.
@@ -17,24 +17,19 @@ from google.api_core.exceptions import BadRequest
 _LARGEST_HEAD_BYTES = 1 << 20
 
 
-class MultipartUpload:
-    """One upload. Reading `metadata` is done on construction; `data` yields the second part's bytes once."""
+class _Message:
+    """A multipart body on its way in; the buffer begins behind what was read."""
 
     def __init__(self, content_type: str, body: Iterable[bytes]) -> None:
         self._boundary = b"--" + _boundary(content_type)
         self._pieces = iter(body)
         self._buffer = b""
+        self._line_end = b"\r\n"
         first = self._line()
         while first == b"":
             first = self._line()
         if first != self._boundary:
             raise BadRequest("Malformed multipart body: it does not begin with the boundary.")
-        self._headers()
-        self.metadata = parse_metadata(b"".join(self._until_boundary(limit=_LARGEST_HEAD_BYTES)))
-        rest = self._line()
-        if rest.startswith(b"--"):
-            raise BadRequest("Malformed multipart body: it has no data part.")
-        self.content_type = self._headers().get("content-type", "")
 
     def data(self) -> Iterator[bytes]:
         """Raises BadRequest when the body ends without its closing boundary."""
@@ -93,6 +88,51 @@ class MultipartUpload:
         while len(self._buffer) < len(text) and text.startswith(self._buffer):
             self._fill()
         return self._buffer.startswith(text)
+
+
+class MultipartUpload(_Message):
+    """One upload. Reading `metadata` is done on construction; `data` yields the second part's bytes once."""
+
+    def __init__(self, content_type: str, body: Iterable[bytes]) -> None:
+        super().__init__(content_type, body)
+        self._headers()
+        self.metadata = parse_metadata(b"".join(self._until_boundary(limit=_LARGEST_HEAD_BYTES)))
+        rest = self._line()
+        if rest.startswith(b"--"):
+            raise BadRequest("Malformed multipart body: it has no data part.")
+        self.content_type = self._headers().get("content-type", "")
+
+
+class FormData(_Message):
+    """An HTML form whose last field is a file; `data` yields its bytes once. What follows the file is ignored.
+
+    Source: RFC 7578
+    """
+
+    def __init__(self, content_type: str, body: Iterable[bytes]) -> None:
+        super().__init__(content_type, body)
+        self.fields: dict[str, str] = {}
+        """by name in lower case"""
+        left = _LARGEST_HEAD_BYTES
+        while True:
+            headers = self._headers()
+            disposition = headers.get("content-disposition", "")
+            name = _quoted(disposition, "name").lower()
+            if name == "file":
+                self.file_name = _quoted(disposition, "filename").replace("\\", "/").rpartition("/")[2]
+                self.content_type = headers.get("content-type", "")
+                return
+            value = b"".join(self._until_boundary(limit=left))
+            left -= len(value) + len(name)
+            if not name or self._line().startswith(b"--"):
+                raise BadRequest("The form must end in a field named file.")
+            self.fields[name] = value.decode("utf-8", "replace")
+
+
+def _quoted(disposition: str, name: str) -> str:
+    """A parameter of Content-Disposition; browsers write it in UTF-8, with %22 for a quotation mark."""
+    match = re.search(rf';\s*{name}="([^"]*)"', disposition)
+    return match[1].encode("latin-1").decode("utf-8", "replace").replace("%22", '"') if match else ""
 
 
 def _boundary(content_type: str) -> bytes:
