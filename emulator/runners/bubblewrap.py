@@ -25,7 +25,8 @@ _ETC = (
 _PROCESSORS = "/sys/devices/system/cpu"
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 
-_NAMESPACES = ("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts")
+_NETWORK = "--unshare-net"
+_NAMESPACES = ("--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts")
 #: Root inside, as in Vertex AI's images, yet without any capability, and outside the user of the emulator.
 _IDENTITY = ("--uid", "0", "--gid", "0", "--cap-drop", "ALL", "--new-session", "--die-with-parent")
 
@@ -54,7 +55,18 @@ def _nesting() -> tuple[str, ...]:
 
 def _try(program: str, *options: str) -> str | None:
     """Make a sandbox; None, or why it failed."""
-    test = [program, *_NAMESPACES, *_IDENTITY, *options, "--tmpfs", "/", *_system_folders(), "--proc", "/proc"]
+    test = [
+        program,
+        *_NAMESPACES,
+        _NETWORK,
+        *_IDENTITY,
+        *options,
+        "--tmpfs",
+        "/",
+        *_system_folders(),
+        "--proc",
+        "/proc",
+    ]
     for link, target in _system_links():
         test += ["--symlink", target, link]
     try:
@@ -74,10 +86,18 @@ def _try(program: str, *options: str) -> str | None:
     return f"bubblewrap is not permitted here: {done.stderr.strip() or f'exit status {done.returncode}'}"
 
 
-def arguments(scratch: Path, hostname: str, readonly: Mapping[str, Path], writable: Mapping[str, Path]) -> list[str]:
+def arguments(
+    scratch: Path,
+    hostname: str,
+    readonly: Mapping[str, Path],
+    writable: Mapping[str, Path],
+    *,
+    has_own_network: bool = True,
+) -> list[str]:
     """The command that runs what follows it in the sandbox whose scratch folder this is.
 
     readonly, writable: path inside -> path outside. A mount inside another one comes after it.
+    has_own_network: False leaves the sandbox in the network in which this command is run.
     Raises OSError when a program of this sandbox has put a link in a mount's way.
     """
     program = shutil.which("bwrap")
@@ -92,6 +112,7 @@ def arguments(scratch: Path, hostname: str, readonly: Mapping[str, Path], writab
     return [
         program,
         *_NAMESPACES,
+        *([_NETWORK] if has_own_network else []),
         *_IDENTITY,
         *_nesting(),
         *("--hostname", hostname),
@@ -111,8 +132,11 @@ def arguments(scratch: Path, hostname: str, readonly: Mapping[str, Path], writab
     ]
 
 
-def write_skeleton(scratch: Path, hostname: str) -> Path:
-    """Make the folders and the few files of /etc that a private root starts with; gives back the root."""
+def write_skeleton(scratch: Path, hostname: str, hosts: Mapping[str, str] | None = None) -> Path:
+    """Make the folders and the few files of /etc that a private root starts with; gives back the root.
+
+    hosts: name -> address, where it shares a network with others; its own name is then one of these.
+    """
     root = scratch / "root"
     for path in (root, scratch / "shm", *(root / name for name in ("etc", "root", "run", "var", "opt"))):
         path.mkdir()
@@ -124,7 +148,7 @@ def write_skeleton(scratch: Path, hostname: str) -> Path:
     for name, text in {
         "passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
         "group": "root:x:0:\nnogroup:x:65534:\n",
-        "hosts": f"127.0.0.1 localhost {hostname}\n::1 localhost\n",
+        "hosts": _hosts(hosts or {hostname: "127.0.0.1"}),
         "hostname": f"{hostname}\n",
         # Names are looked up by the proxy; asking a name server from here would only take time to fail.
         "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
@@ -132,6 +156,11 @@ def write_skeleton(scratch: Path, hostname: str) -> Path:
     }.items():
         (root / "etc" / name).write_text(text)
     return root
+
+
+def _hosts(hosts: Mapping[str, str]) -> str:
+    named = "".join(f"{address} {name}\n" for name, address in hosts.items())
+    return f"127.0.0.1 localhost\n::1 localhost\n{named}"
 
 
 def _refuse_links(root: Path, inside: str) -> None:

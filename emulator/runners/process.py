@@ -17,6 +17,7 @@ from emulator.core.interfaces import (
     ExitReason,
     ObjectStore,
     OutputLine,
+    ReplicaNetwork,
     SandboxCaller,
     SandboxNetwork,
 )
@@ -25,6 +26,7 @@ from emulator.runners.environments import Environment, Environments
 from emulator.runners.images import NoEnvironment
 from emulator.runners.limits import TIMEOUT_MESSAGE, Limits
 from emulator.runners.packages import INSTALL_WHEEL, INSTALL_WHEEL_SEEN, CommandFailed, Installer
+from emulator.runners.replica_network import LocalNetwork, SharedNetwork, UnconnectedNetwork
 from emulator.runners.sandbox import Description, Sandbox, Sandboxes, StartFailed
 from emulator.runners.sandbox_process import Ending, Output, SandboxProcess
 from emulator.runners.wheel_cache import WheelCache
@@ -57,6 +59,14 @@ class ProcessRunner:
         self._running.add(run)
         run.thread.start()
         return run
+
+    def connect(self, caller: SandboxCaller, hostnames: Sequence[str]) -> ReplicaNetwork:
+        if self.sandboxes.level == "none":
+            return LocalNetwork(hostnames)
+        try:
+            return SharedNetwork(hostnames, self.sandboxes.network, caller)
+        except (OSError, RuntimeError) as error:
+            return UnconnectedNetwork(hostnames, f"this machine does not let sandboxes share a network ({error})")
 
     def check_image(self, image: str) -> str | None:
         return self.environments.check(image)
@@ -195,6 +205,7 @@ class _Run:
                 env=container.env,
                 writable=container.mounts,
                 readonly={INSTALL_WHEEL_SEEN: INSTALL_WHEEL},
+                network=container.network if isinstance(container.network, SharedNetwork) else None,
                 limits=self._runner.limits,
             )
         )

@@ -33,6 +33,7 @@ from emulator.core.interfaces import SandboxCaller, SandboxNetwork
 from emulator.runners import bubblewrap, environments
 from emulator.runners.environments import Environment
 from emulator.runners.limits import GRACE_SECONDS, Limits, Watch
+from emulator.runners.replica_network import SharedNetwork
 from emulator.runners.sandbox_process import SandboxProcess
 from emulator.settings import SandboxLevel, Settings
 
@@ -63,6 +64,8 @@ class Description:
     """absolute path inside -> folder outside"""
     readonly: Mapping[str, Path] = field(default_factory=dict)
     """absolute path inside -> file or folder outside; at level `none` nothing keeps a program from writing"""
+    network: SharedNetwork | None = None
+    """what it shares with other sandboxes, at level `full`; without one its network is its own"""
     gcs: bool = True
     """whether the object store's files are at /gcs; at level `none` that is links.py's part"""
     limits: Limits = field(default_factory=Limits)
@@ -162,7 +165,9 @@ class Sandbox:
         self._is_full = sandboxes.level == "full"
         self._processes: set[SandboxProcess] = set()
         self._closed = False
-        self._root = bubblewrap.write_skeleton(scratch, description.hostname)
+        self._root = bubblewrap.write_skeleton(
+            scratch, description.hostname, description.network.hosts if description.network else None
+        )
         if description.environment is not None:
             environments.write_overlay(self.outside("/opt/python"), self.seen("/opt/python"), description.environment)
 
@@ -285,11 +290,23 @@ class Sandbox:
         writable = dict(description.writable)
         if description.gcs:
             writable["/gcs"] = self._sandboxes.gcs
-        sandboxed = bubblewrap.arguments(self.scratch, description.hostname, readonly, writable)
-        return [*sandboxed, interpreter, "-I", "-S", "/run/selfloop/launcher.py", *ends]
+        network = description.network
+        sandboxed = bubblewrap.arguments(
+            self.scratch, description.hostname, readonly, writable, has_own_network=network is None
+        )
+        return [
+            *(network.command() if network else []),
+            *sandboxed,
+            interpreter,
+            "-I",
+            "-S",
+            "/run/selfloop/launcher.py",
+            *ends,
+        ]
 
     def _orders(self, argv: Sequence[str], env: Mapping[str, str]) -> bytes:
-        port = self._sandboxes.network.port if self._is_full and self.description.caller else 0
+        has_listener = self._is_full and self.description.caller and self.description.network is None
+        port = self._sandboxes.network.port if has_listener else 0
         limits = self.limits
         folder = self.seen("/")
         head = [port, limits.open_files, limits.processes, limits.disk_bytes, folder, len(argv)]

@@ -25,9 +25,11 @@ from emulator.core.interfaces import (
     ExitReason,
     LogSink,
     PythonPackage,
+    ReplicaNetwork,
+    SandboxCaller,
 )
 from emulator.services.aiplatform import job_failure
-from emulator.services.aiplatform.job_environment import replica_environment
+from emulator.services.aiplatform.job_environment import PORT, host_name, replica_environment
 from emulator.services.aiplatform.job_failure import Code
 from emulator.services.aiplatform.job_logs import JobLog
 from emulator.services.aiplatform.lifecycle import Lifecycle, State
@@ -253,8 +255,9 @@ class CustomJobs:
 
         primary: ContainerHandle | None = None
         others: list[threading.Thread] = []
+        network = self._connect(run, members) if len(members) > 1 else None
         for replica in members:
-            container = self._container(run, replica, members)
+            container = self._container(run, replica, members, network)
             handle = run.add(partial(self._runner.start, container, run.log.output(replica)))
             if handle is None:
                 break
@@ -269,25 +272,44 @@ class CustomJobs:
             failed.append((members[0].name, ContainerResult(128 + SIGTERM, ExitReason.CANCELLED)))
         for thread in others:
             thread.join()
+        if network is not None:
+            network.close()
         return failed
 
-    def _container(self, run: _Run, replica: Replica, members: Sequence[Replica]) -> Container:
-        spec = run.job.job_spec
+    def _connect(self, run: _Run, members: Sequence[Replica]) -> ReplicaNetwork:
+        job_id = last_part(run.job.name)
+        caller = SandboxCaller(f"customJobs/{job_id}", run.location.project_id, _identity(run))
+        network = self._runner.connect(caller, [host_name(job_id, replica) for replica in members])
+        if network.problem is not None:
+            run.log.tell(f"The replicas cannot reach one another: {network.problem}.", severity="WARNING")
+        return network
+
+    def _container(
+        self, run: _Run, replica: Replica, members: Sequence[Replica], network: ReplicaNetwork | None
+    ) -> Container:
         is_package = replica.spec.HasField("python_package_spec")
         package = replica.spec.python_package_spec
         task = package if is_package else replica.spec.container_spec
-        number = run.location.project_number
+        alone = [f"{host_name(last_part(run.job.name), replica)}:{PORT}"]
+        addresses = dict(zip(members, network.addresses if network else alone, strict=True))
         return Container(
             name=f"customJobs/{last_part(run.job.name)}/{replica.name}",
             project=run.location.project_id,
-            service_account=spec.service_account or f"service-{number}@gcp-sa-aiplatform-cc.iam.gserviceaccount.com",
+            service_account=_identity(run),
             image=replica.image,
             command=() if is_package else tuple(replica.spec.container_spec.command),
             args=tuple(task.args),
             package=PythonPackage(tuple(package.package_uris), package.python_module) if is_package else None,
-            env={**replica_environment(run.job, run.location, replica, members), **run.variables},
+            env={**replica_environment(run.job, run.location, replica, addresses), **run.variables},
             timeout_seconds=_timeout_seconds(run.job),
+            network=network,
         )
+
+
+def _identity(run: _Run) -> str:
+    """The service account as which a job's code calls Google."""
+    number = run.location.project_number
+    return run.job.job_spec.service_account or f"service-{number}@gcp-sa-aiplatform-cc.iam.gserviceaccount.com"
 
 
 def _timeout_seconds(job: CustomJob) -> float:

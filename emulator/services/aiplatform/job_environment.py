@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import json_format
@@ -17,16 +17,19 @@ from selfloop_apis.aiplatform_v1 import CustomJob, CustomJobSpec
 from emulator.services.aiplatform.names import Location, last_part
 from emulator.services.aiplatform.worker_pools import EVALUATORS, Replica
 
-#: The port at which CLUSTER_SPEC says that replicas listen.
-_PORT = 2222
+#: The port at which CLUSTER_SPEC says that a replica alone listens.
+PORT = 2222
 #: Names of the pools in TF_CONFIG.
 _TASK_TYPES = ("chief", "worker", "ps", "evaluator")
 
 
 def replica_environment(
-    job: CustomJob, location: Location, replica: Replica, replicas: Sequence[Replica]
+    job: CustomJob, location: Location, replica: Replica, addresses: Mapping[Replica, str]
 ) -> dict[str, str]:
-    """All variables of one replica: those of its spec, and over them the service's own."""
+    """All variables of one replica: those of its spec, and over them the service's own.
+
+    addresses: `host:port` of every replica of the job.
+    """
     spec = job.job_spec
     task = replica.spec.container_spec if replica.spec.HasField("container_spec") else replica.spec.python_package_spec
     environment = {variable.name: variable.value for variable in task.env}
@@ -36,10 +39,10 @@ def replica_environment(
         "CLOUD_ML_JOB_ID": job_id,
         "CLOUD_ML_REGION": location.region,
         "HOSTNAME": host_name(job_id, replica),
-        "CLUSTER_SPEC": json.dumps(_cluster_spec(spec, job_id, replica, replicas), separators=(",", ":")),
+        "CLUSTER_SPEC": json.dumps(_cluster_spec(spec, replica, addresses), separators=(",", ":")),
     }
-    if len(replicas) > 1:
-        environment["TF_CONFIG"] = json.dumps(_tf_config(spec, job_id, replica, replicas), separators=(",", ":"))
+    if len(addresses) > 1:
+        environment["TF_CONFIG"] = json.dumps(_tf_config(spec, replica, addresses), separators=(",", ":"))
     if spec.HasField("base_output_directory"):
         environment |= {
             "AIP_MODEL_DIR": output_directory(spec, "model"),
@@ -70,10 +73,10 @@ def host_name(job_id: str, replica: Replica) -> str:
     return f"cmle-training-workerpool{replica.pool}-{mark}-{replica.index}"
 
 
-def _cluster_spec(spec: CustomJobSpec, job_id: str, replica: Replica, replicas: Sequence[Replica]) -> dict[str, Any]:
+def _cluster_spec(spec: CustomJobSpec, replica: Replica, addresses: Mapping[Replica, str]) -> dict[str, Any]:
     cluster: dict[str, list[str]] = {}
-    for each in replicas:
-        cluster.setdefault(f"workerpool{each.pool}", []).append(_address(job_id, each))
+    for each, address in addresses.items():
+        cluster.setdefault(f"workerpool{each.pool}", []).append(address)
     return {
         "cluster": cluster,
         "environment": "cloud",
@@ -82,22 +85,18 @@ def _cluster_spec(spec: CustomJobSpec, job_id: str, replica: Replica, replicas: 
     }
 
 
-def _tf_config(spec: CustomJobSpec, job_id: str, replica: Replica, replicas: Sequence[Replica]) -> dict[str, Any]:
+def _tf_config(spec: CustomJobSpec, replica: Replica, addresses: Mapping[Replica, str]) -> dict[str, Any]:
     cluster: dict[str, list[str]] = {}
-    for each in replicas:
+    for each, address in addresses.items():
         # Evaluators are no part of a cluster.
         if each.pool != EVALUATORS:
-            cluster.setdefault(_TASK_TYPES[each.pool], []).append(_address(job_id, each))
+            cluster.setdefault(_TASK_TYPES[each.pool], []).append(address)
     return {
         "cluster": cluster,
         "task": {"type": _TASK_TYPES[replica.pool], "index": replica.index},
         "job": _as_json(spec),
         "environment": "cloud",
     }
-
-
-def _address(job_id: str, replica: Replica) -> str:
-    return f"{host_name(job_id, replica)}:{_PORT}"
 
 
 def _as_json(spec: CustomJobSpec) -> dict[str, Any]:

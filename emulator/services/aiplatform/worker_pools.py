@@ -6,7 +6,7 @@ Source: https://cloud.google.com/vertex-ai/docs/training/distributed-training, t
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.api_core.exceptions import FailedPrecondition
 from selfloop_apis.aiplatform_v1 import CustomJobSpec, WorkerPoolSpec
@@ -32,7 +32,7 @@ class Replica:
 
     pool: int
     index: int
-    spec: WorkerPoolSpec
+    spec: WorkerPoolSpec = field(compare=False)
 
     @property
     def name(self) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from google.api_core.exceptions import NotFound
 from selfloop_apis.aiplatform_v1 import Model
 
-from emulator.core.interfaces import Container, ContainerResult, ExitReason, LogRecord, OutputLine
+from emulator.core.interfaces import Container, ContainerResult, ExitReason, LogRecord, OutputLine, SandboxCaller
 
 SUCCESS = ContainerResult(0, ExitReason.EXITED)
 
@@ -41,6 +42,14 @@ class FakeHandle:
             self.finish(ContainerResult(143, ExitReason.CANCELLED))
 
 
+@dataclass
+class FakeNetwork:
+    addresses: Sequence[str]
+    problem: str | None = None
+
+    def close(self) -> None: ...
+
+
 class FakeRunner:
     """Starts nothing. `result` ends every container at once; without one they wait for the test."""
 
@@ -55,6 +64,9 @@ class FakeRunner:
         if self.result is not None:
             handle.finish(self.result)
         return handle
+
+    def connect(self, caller: SandboxCaller, hostnames: Sequence[str]) -> FakeNetwork:
+        return FakeNetwork([f"{name}:{2222 + index}" for index, name in enumerate(hostnames)])
 
     def check_image(self, image: str) -> str | None:
         return self.refused.get(image)

@@ -53,10 +53,12 @@ def test_dataset_is_created_read_changed_and_deleted(datasets: DatasetServiceCli
     assert made.etag
     assert made.metadata_artifact.startswith(name.rpartition("/datasets/")[0] + "/metadataStores/default/artifacts/")
     assert made.labels == {"team": "ml", "aiplatform.googleapis.com/dataset_metadata_schema": "TABLE"}
-    assert dict(made.metadata)["inputConfig"]["gcsSource"]["uri"] == ["gs://some/a.csv"]
+    metadata: Any = made.metadata
+    assert metadata["inputConfig"]["gcsSource"]["uri"] == ["gs://some/a.csv"]
     assert made.data_item_count == 0
     changed = datasets.update_dataset(
-        dataset=Dataset(name=name, display_name="rides", labels={"a": "b"}), update_mask=FieldMask(paths=["display_name"])
+        dataset=Dataset(name=name, display_name="rides", labels={"a": "b"}),
+        update_mask=FieldMask(paths=["display_name"]),
     )
     assert (changed.display_name, dict(changed.labels)) == ("rides", dict(made.labels))
     with pytest.raises((Aborted, Conflict), match="etag does not match"):

@@ -137,6 +137,40 @@ def test_replicas_run_until_the_primary_one_ends(jobs: JobServiceClient, parent:
     assert replica_lines(emulator, created.name)[-1] == "{'type': 'chief', 'index': 0}"
 
 
+def test_replicas_reach_one_another_at_the_addresses_of_the_cluster(
+    jobs: JobServiceClient, parent: str, emulator: Emulator
+) -> None:
+    """The chief gathers from every worker, as a program for several machines does."""
+    head = (
+        "import json, os, socket, time\n"
+        "spec = json.loads(os.environ['CLUSTER_SPEC'])\n"
+        "mine = spec['cluster'][spec['task']['type']][spec['task']['index']]\n"
+        "host, port = spec['cluster']['workerpool0'][0].split(':')\n"
+    )
+    chief = head + (
+        "server = socket.create_server(('', int(port)))\n"
+        "print(sorted(server.accept()[0].makefile().readline().strip() for _ in range(2)))\n"
+    )
+    worker = head + (
+        "while True:\n"
+        "    try:\n"
+        "        chief = socket.create_connection((host, int(port)))\n"
+        "        break\n"
+        "    except ConnectionRefusedError:\n"
+        "        time.sleep(0.05)\n"
+        "chief.sendall(f'{spec[\"task\"][\"index\"]} of {len(spec[\"cluster\"][\"workerpool1\"])}\\n'.encode())\n"
+        "time.sleep(600)\n"
+    )
+    job = python_job(chief)
+    workers = python_job(worker).job_spec.worker_pool_specs[0]
+    workers.replica_count = 2
+    job.job_spec.worker_pool_specs.append(workers)
+    created = jobs.create_custom_job(parent=parent, custom_job=job)
+    ended = finished(jobs, created.name)
+    assert ended.state == JobState.JOB_STATE_SUCCEEDED, ended.error.message
+    assert replica_lines(emulator, created.name)[-1] == "['0 of 2', '1 of 2']"
+
+
 def test_cancel_custom_job_ends_its_processes(jobs: JobServiceClient, parent: str) -> None:
     program = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)"
     job = jobs.create_custom_job(parent=parent, custom_job=python_job(program))
