@@ -89,13 +89,15 @@ class XmlApi(StreamedHttp):
 
     def _caller(self, request: StreamedRequest) -> Caller:
         """Raises Unauthenticated for a bad token, Forbidden and BadRequest as signatures do."""
+        if request.verb == "options":
+            return Caller("anonymous")  # a browser's question, sent without credentials
         if request.caller is not None:
             return request.caller
         signer = self._signatures.check(request)
         if signer is not None:
             return signer
-        # The address of a session is its credential, a form brings its own, and a preflight needs none.
-        needs_none = request.has("upload_id") or request.verb == "options" or _is_form(request)
+        # The address of a session is its credential, and a form brings its own.
+        needs_none = request.has("upload_id") or _is_form(request)
         if needs_none or request.allows_anonymous:
             return Caller("anonymous")
         if "authorization" in request.headers:
@@ -107,12 +109,12 @@ class XmlApi(StreamedHttp):
 
         Whoever has such an address may use it from anywhere; what a page lacks is the trust put in the plain port.
         """
+        bucket = _target(request).bucket
+        if request.verb == "options":
+            return cors.preflight(self._store, bucket, request) is not None
         if not (request.has("upload_id") or self._is_signed(request)):
-            return request.verb == "options" and self._allows_preflight(request)
-        return cors.headers_for(self._store, _target(request).bucket, request, request.verb) is not None
-
-    def _allows_preflight(self, request: StreamedRequest) -> bool:
-        return cors.preflight(self._store, _target(request).bucket, request) is not None
+            return False
+        return cors.headers_for(self._store, bucket, request, request.verb) is not None
 
     def _is_signed(self, request: StreamedRequest) -> bool:
         try:

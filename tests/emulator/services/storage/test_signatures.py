@@ -35,7 +35,7 @@ def http() -> Iterator[requests.Session]:
 
 
 @pytest.mark.parametrize("version", ["v2", "v4"])
-@pytest.mark.parametrize("name", ["x", "a dir/fïle", "a//b", "../x", "a%2Fb", "~a+b&c=d"])
+@pytest.mark.parametrize("name", ["x", "a dir/fïle", "a//b", "..x", "a%2Fb", "~a+b&c=d"])
 def test_signed_url_puts_gets_and_deletes(http: requests.Session, bucket: Bucket, version: str, name: str) -> None:
     put = signed(bucket, name, version, method="PUT", content_type="text/plain")
     stored = http.put(put, data=b"hello", headers={"Content-Type": "text/plain"})
@@ -80,8 +80,8 @@ def test_what_was_not_signed_is_refused(http: requests.Session, bucket: Bucket, 
     other = url.replace(f"{bucket.name}/x", f"{bucket.name}/y")
     for answer in (http.put(url, data=b"z"), http.delete(url), http.get(other), http.get(url + "&acl=")):
         assert (answer.status_code, code(answer)) == (403, "SignatureDoesNotMatch")
-    broken = url[:-4] + "0000"
-    assert http.get(broken).status_code == 403
+    at = url.index("Signature=") + len("Signature=")
+    assert http.get(f"{url[:at]}{'1' if url[at] == '0' else '0'}{url[at + 1 :]}").status_code == 403
     put = signed(bucket, "x", version, method="PUT")
     stolen = http.put(put, headers={"x-goog-copy-source": f"{bucket.name}/y"})
     assert stolen.status_code in (400, 403)

@@ -115,7 +115,8 @@ def test_copy_source(http: AuthorizedSession, bucket: Bucket) -> None:
     assert code(missing) == "NoSuchKey"
     replaced = {"x-goog-copy-source": source, "x-goog-metadata-directive": "REPLACE", "x-goog-meta-new": "1"}
     assert http.put(f"{HOST}/{bucket.name}/copy", headers=replaced).status_code == 200
-    copy.reload()
+    copy = bucket.get_blob("copy")
+    assert copy is not None
     assert copy.metadata == {"new": "1"}
 
 
