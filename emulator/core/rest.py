@@ -12,7 +12,6 @@ import logging
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -36,6 +35,7 @@ from emulator.core.service import Caller, Context, FileBody, JsonRequest, JsonRe
 from emulator.core.streamed_http import StreamedBody, StreamedHttp, StreamedRequest
 from emulator.core.tables import JsonRoute, RpcRoute, Tables
 from emulator.core.tokens import Tokens
+from emulator.core.workers import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -86,10 +86,10 @@ class RestApp:
         self._tokens = tokens
         self._plain = plain
         self._streamed = streamed
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="rest")
+        self._workers = Workers(threads, "rest")
 
     def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._workers.close()
 
     async def __call__(self, scope: Any, receive: Any, send: Any, connection: Connection) -> None:
         exchange = _exchange(scope, receive, send, connection)
@@ -281,7 +281,7 @@ class RestApp:
         return error
 
     async def _run(self, work: Any, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work, *arguments)
+        return await self._workers.run(work, *arguments)
 
 
 _HTTP_BODY = "google.api.HttpBody"

@@ -1,8 +1,8 @@
 """Which method a REST call means: URI templates against raw paths.
 
 Matching comes before decoding, because an object or log name may hold %2F. A trailing `:verb` is split off
-first, or many URLs would match two methods; candidates are then few: those of the same HTTP verb, number of
-segments and custom verb.
+first, or many URLs would match two methods. Templates of the same HTTP verb, number of segments and custom verb that
+have their literals at the same places are told apart by these at one look into a dictionary.
 Source: google/api/http.proto, path template syntax.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 from urllib.parse import unquote
 
@@ -26,11 +26,20 @@ class _Template(Generic[T]):
     target: T
 
 
+@dataclass(frozen=True)
+class _Shape(Generic[T]):
+    """Templates with their literals at the same places."""
+
+    places: tuple[int, ...]
+    templates: dict[tuple[str, ...], _Template[T]] = field(default_factory=dict)
+    """by these literals, in order"""
+
+
 class Router(Generic[T]):
     """Templates of one host."""
 
     def __init__(self) -> None:
-        self._fixed: dict[tuple[str, int, str], list[_Template[T]]] = {}
+        self._fixed: dict[tuple[str, int, str], list[_Shape[T]]] = {}
         self._open: dict[tuple[str, str], list[_Template[T]]] = {}
         self._verbs: set[str] = set()
 
@@ -59,9 +68,16 @@ class Router(Generic[T]):
             )
             self._open.setdefault((http_method, verb), []).append(_Template(tuple(segments), spans, target))
         else:
-            self._fixed.setdefault((http_method, len(segments), verb), []).append(
-                _Template(tuple(segments), spans, target)
-            )
+            template = _Template(tuple(segments), spans, target)
+            shapes = self._fixed.setdefault((http_method, len(segments), verb), [])
+            places = tuple(place for place, segment in enumerate(segments) if segment != "*")
+            shape = next((shape for shape in shapes if shape.places == places), None)
+            if shape is None:
+                shape = _Shape(places)
+                shapes.append(shape)
+                # `tagKeys/namespaced` is a method of its own, not a tag key of that name.
+                shapes.sort(key=lambda shape: -len(shape.places))
+            shape.templates.setdefault(tuple(segments[place] for place in places), template)
 
     def match(self, http_method: str, raw_path: str) -> tuple[T, dict[str, str]] | None:
         """The target and its path variables, decoded; None where no template fits."""
@@ -74,8 +90,9 @@ class Router(Generic[T]):
         return self._match(http_method, path.split("/"), "")
 
     def _match(self, http_method: str, segments: list[str], verb: str) -> tuple[T, dict[str, str]] | None:
-        for template in self._fixed.get((http_method, len(segments), verb), ()):
-            if all(want in ("*", have) and have for want, have in zip(template.segments, segments, strict=True)):
+        for shape in self._fixed.get((http_method, len(segments), verb), ()):
+            template = shape.templates.get(tuple([segments[place] for place in shape.places]))
+            if template is not None and all(segments):
                 return template.target, _variables(template, segments)
         for template in self._open.get((http_method, verb), ()):
             if _matches_open(template.segments, segments):
@@ -96,6 +113,8 @@ def _tokens(path: str) -> Iterator[tuple[str | None, str, str]]:
 
 
 def _matches_open(template: tuple[str, ...], segments: list[str]) -> bool:
+    if template[0] not in ("*", "**", segments[0]):
+        return False
     at = template.index("**")
     tail = template[at + 1 :]
     if len(segments) < at + len(tail):
