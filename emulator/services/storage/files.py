@@ -60,6 +60,7 @@ class Staged:
         self.descriptor = descriptor
         self.size = size
         self.crc32c = crc32c
+        self.is_linked = False
         self._md5 = checksums.StreamMd5() if md5 and size == 0 else None
 
     def write(self, data: bytes) -> None:
@@ -105,6 +106,9 @@ class Staged:
 
     def discard(self) -> None:
         self.close()
+        self.unlink()
+
+    def unlink(self) -> None:
         with suppress(FileNotFoundError):
             os.unlink(self.path)
 
@@ -155,6 +159,27 @@ class Files:
     def remove_staged(self, name: str) -> None:
         (self._incoming / name).unlink(missing_ok=True)
 
+    def linked(self) -> set[int]:
+        """Inodes of staged files that are in the tree too: put there, and not known to be committed."""
+        statuses = (entry.stat(follow_symlinks=False) for entry in os.scandir(self._incoming))
+        return {Signature.of(status).inode for status in statuses if status.st_nlink > 1}
+
+    def remove_from_tree(self, inodes: set[int]) -> None:
+        """Remove files by their inodes. Walks the whole tree, following no links: for recovery alone."""
+        waiting = [os.dup(self._root)]
+        while waiting:
+            folder = waiting.pop()
+            try:
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            with suppress(OSError):
+                                waiting.append(os.open(entry.name, _FOLDER, dir_fd=folder))
+                        elif entry.inode() & (2**63 - 1) in inodes:
+                            os.unlink(entry.name, dir_fd=folder)
+            finally:
+                os.close(folder)
+
     def strays(self, known: set[str]) -> dict[str, Signature]:
         """Files apart that are none of these: a killed process had put them there without committing."""
         return {
@@ -173,14 +198,20 @@ class Files:
     # Places
 
     def put(self, staged: Staged, bucket: str, name: str) -> str:
-        """Move a staged file to its place in one step; gives back its name apart, or nothing for the tree."""
+        """Move a staged file to its place in one step; gives back its name apart, or nothing for the tree.
+
+        Where there was nothing before, the file keeps its staged name besides (`is_linked`) until that is removed
+        after the commit: by it a restart tells what was never committed.
+        """
         parts = path_of(name)
         # A file that a job gave such a name is replaced like any other: it must not come back as newer.
         if parts is not None and not (may_alias(name) and self.signature(bucket, name) is None):
             try:
                 with _disk_errors(), self._folder((bucket, *parts[:-1]), create=True) as folder:
                     if not _is_folder(folder, parts[-1]):
-                        os.rename(staged.path, parts[-1], dst_dir_fd=folder)
+                        staged.is_linked = _linked_new(staged.path, folder, parts[-1])
+                        if not staged.is_linked:
+                            os.rename(staged.path, parts[-1], dst_dir_fd=folder)
                         return ""
             except OSError as error:
                 if error.errno not in _NO_PLACE:
@@ -418,6 +449,16 @@ def _linked(folder: int, name: str, target: Path) -> bool:
     except OSError as error:
         if error.errno in _NO_FILE:
             raise
+        return False
+    return True
+
+
+def _linked_new(path: str, folder: int, name: str) -> bool:
+    """Whether a file could be given a second name that was free; some file systems know no second names."""
+    try:
+        os.link(path, name, dst_dir_fd=folder)
+    except OSError:
+        # What is wrong besides, the rename will say.
         return False
     return True
 

@@ -79,6 +79,10 @@ class Generations:
 
         uploads: names of staged files that are still needed.
         """
+        linked = self._files.linked()
+        if linked:
+            committed = {row.inode for row in self._catalogue.live_with_inodes(linked)}
+            self._files.remove_from_tree(linked - committed)
         known = self._catalogue.apart() | self._versions.apart()
         strays = self._files.strays(known)
         if strays:

@@ -274,6 +274,8 @@ class ObjectFiles:
             if row is not None:
                 self.generations.set_aside(owner, row, now, replaced=True)
             apart = self.files.put(staged, bucket, name)
+            if staged.is_linked:
+                self.database.after_commit(staged.unlink)
             if row is None or row.apart:
                 self.database.on_rollback(lambda: self.files.remove(bucket, name, apart))
         stored = StoredObject(
