@@ -102,3 +102,81 @@ def test_folder_is_synchronised(emulator: Emulator, tool: str, bucket: Bucket, t
     (tmp_path / "back").mkdir()
     run(emulator, tool, "rsync", recursive, f"gs://{bucket.name}/copy", str(tmp_path / "back"))
     assert (tmp_path / "back" / "sub" / "deeper" / "three").read_text() == "sub/deeper/three"
+
+
+def test_versions_are_kept_listed_and_brought_back(
+    emulator: Emulator, tool: str, bucket: Bucket, tmp_path: Path
+) -> None:
+    url = f"gs://{bucket.name}"
+    if tool == "gcloud":
+        run(emulator, tool, "buckets", "update", "--versioning", url)
+    else:
+        run(emulator, tool, "versioning", "set", "on", url)
+        assert run(emulator, tool, "versioning", "get", url).split() == [f"{url}:", "Enabled"]
+    generations = []
+    for data in ("one", "two"):
+        blob = bucket.blob("x")
+        blob.upload_from_string(data)
+        generations.append(blob.generation)
+    assert run(emulator, tool, "ls", "-a", f"{url}/x").split() == [f"{url}/x#{number}" for number in generations]
+    assert run(emulator, tool, "cat", f"{url}/x#{generations[0]}") == "one"
+    run(emulator, tool, "cp", f"{url}/x#{generations[0]}", f"{url}/x")
+    assert bucket.blob("x").download_as_text() == "one"
+    run(emulator, tool, "rm", "-a", f"{url}/x")
+    assert list(bucket.list_blobs(versions=True)) == []
+
+
+def test_rules_and_retention_of_a_bucket_are_set(
+    emulator: Emulator, client: Client, tool: str, bucket: Bucket, tmp_path: Path
+) -> None:
+    url = f"gs://{bucket.name}"
+    rules = tmp_path / "rules.json"
+    rules.write_text('{"rule": [{"action": {"type": "Delete"}, "condition": {"age": 30, "matchesPrefix": ["tmp/"]}}]}')
+    if tool == "gcloud":
+        run(emulator, tool, "buckets", "update", f"--lifecycle-file={rules}", "--retention-period=60s", url)
+    else:
+        run(emulator, tool, "lifecycle", "set", str(rules), url)
+        run(emulator, tool, "retention", "set", "60s", url)
+    changed = client.get_bucket(bucket.name)
+    assert list(changed.lifecycle_rules) == [
+        {"action": {"type": "Delete"}, "condition": {"age": 30, "matchesPrefix": ["tmp/"]}}
+    ]
+    assert changed.retention_period == 60
+    bucket.blob("kept").upload_from_string("x")
+    command = [tool, "storage"] if tool == "gcloud" else [tool]
+    refused = emulator.run(*command, "rm", f"{url}/kept")
+    assert refused.returncode == 1
+    assert "retention policy" in refused.stderr
+
+
+def test_metadata_is_set_objects_composed_and_hashed(emulator: Emulator, tool: str, bucket: Bucket) -> None:
+    url = f"gs://{bucket.name}"
+    for name in ("one", "two"):
+        bucket.blob(name).upload_from_string(name)
+    if tool == "gcloud":
+        run(emulator, tool, "objects", "update", "--content-type=text/csv", "--custom-metadata=a=b", f"{url}/one")
+        run(emulator, tool, "objects", "compose", f"{url}/one", f"{url}/two", f"{url}/both")
+    else:
+        run(emulator, tool, "setmeta", "-h", "Content-Type:text/csv", "-h", "x-goog-meta-a:b", f"{url}/one")
+        run(emulator, tool, "compose", f"{url}/one", f"{url}/two", f"{url}/both")
+    changed = bucket.get_blob("one")
+    assert changed is not None
+    assert (changed.content_type, changed.metadata) == ("text/csv", {"a": "b"})
+    both = bucket.get_blob("both")
+    assert both is not None
+    assert both.download_as_text() == "onetwo"
+    shown = run(emulator, tool, "hash", f"{url}/both")
+    assert both.crc32c in shown
+
+
+def test_deleted_objects_are_restored(emulator: Emulator, bucket: Bucket) -> None:
+    require_program("gcloud")
+    for name in ("x", "y"):
+        bucket.blob(name).upload_from_string(name)
+        bucket.blob(name).delete()
+    url = f"gs://{bucket.name}"
+    shown = run(emulator, "gcloud", "ls", "--soft-deleted", f"{url}/**")
+    assert [line.partition("#")[0] for line in shown.split()] == [f"{url}/x", f"{url}/y"]
+    run(emulator, "gcloud", "restore", f"{url}/x")
+    assert [blob.name for blob in bucket.list_blobs()] == ["x"]
+    assert bucket.blob("x").download_as_text() == "x"
