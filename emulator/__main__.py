@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from emulator.settings import Settings
+from emulator.settings import Settings, parse_image_table
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--egress", default=",".join(Settings.egress), help="comma-separated hosts; package-index")
     serve.add_argument("--no-egress", action="store_const", const="", dest="egress", help="let nothing out")
     serve.add_argument("--images", choices=("nearest", "exact"), default=Settings.images)
+    serve.add_argument("--image-table", default="{}", help="JSON: image -> what stands in for it")
     serve.set_defaults(run=_serve)
 
     isolated = commands.add_parser("isolated", help="run a command in a network in which there is only the emulator")
@@ -54,6 +55,10 @@ def _serve(parsed: argparse.Namespace) -> int:
     # The variable last: after a restore it names the port that clients know.
     port = os.environ.get("SELFLOOP_PORT") or parsed.port or 0
     try:
+        image_table = parse_image_table(parsed.image_table)
+    except ValueError as error:
+        return _fail(f"--image-table: {error}")
+    try:
         settings = Settings(
             state=parsed.state.absolute(),
             port=int(port),
@@ -63,6 +68,7 @@ def _serve(parsed: argparse.Namespace) -> int:
             sandbox=parsed.sandbox,
             egress=tuple(filter(None, parsed.egress.split(","))),
             images=parsed.images,
+            image_table=image_table,
         )
     except ValueError:
         return _fail(f"SELFLOOP_PORT is {port!r}, no number")

@@ -47,6 +47,23 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
+class StandIn(Settings):
+    """What runs in place of an image of one's own, where no container can: one of `environment` and `python`."""
+
+    environment: str | None = Field(None, min_length=1)
+    """one that the emulator makes for prebuilt images, such as `sklearn-cpu.1-6`"""
+    python: str | None = Field(None, min_length=1)
+    """path of the interpreter of a virtual environment that holds what the image holds"""
+    entrypoint: tuple[str, ...] = ()
+    """the image's own command, for containers that name none"""
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        if (self.environment is None) == (self.python is None):
+            raise ValueError("one of environment and python must be set")
+        return self
+
+
 class Emulator(Settings):
     """How this machine's emulator is run; read in the world `emulator` only."""
 
@@ -60,6 +77,8 @@ class Emulator(Settings):
     """hosts that jobs may reach besides the emulator; `package-index` stands for the index that pip uses"""
     images: Literal["nearest", "exact"] = "nearest"
     """whether a library version near that of a prebuilt image will do"""
+    image_table: dict[ImageUri, StandIn] = Field(default_factory=dict)
+    """image of one's own -> what stands in for it; a URI without a tag means all tags"""
 
 
 class Bucket(Settings):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import fcntl
+import json
 import os
 import shlex
 import signal
@@ -70,6 +71,9 @@ def command(config: Config) -> list[str]:
         "--state", str(config.emulator_state), "--port", str(settings.port),
         "--project", config.project, "--location", config.location, "--images", settings.images,
     ]  # fmt: skip
+    if settings.image_table:
+        table = {image: entry.model_dump(exclude_none=True) for image, entry in settings.image_table.items()}
+        arguments += ["--image-table", json.dumps(table)]
     if settings.sandbox:
         arguments += ["--sandbox", settings.sandbox]
     return [*arguments, "--egress", ",".join(settings.egress)] if settings.egress else [*arguments, "--no-egress"]

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -25,6 +25,7 @@ from pathlib import Path
 from emulator.runners import images
 from emulator.runners.images import NoEnvironment, Recipe
 from emulator.runners.package_index import uv_variables
+from emulator.settings import StandIn
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +65,19 @@ class Environment:
 class Environments:
     """Those of this installation."""
 
-    def __init__(self, folder: Path | None = None, *, exact: bool = False, offline: bool = False) -> None:
-        """exact: only the very versions of an image will do. offline: make them of what uv has in its cache."""
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        exact: bool = False,
+        offline: bool = False,
+        table: Mapping[str, StandIn] | None = None,
+    ) -> None:
+        """exact: only the very versions of an image will do. offline: make them of what uv has in its cache.
+
+        table: what the user lets stand in for images of his own.
+        """
+        self._table = table or {}
         self._folder = folder or Path(sys.prefix) / "environments"
         self._exact = exact
         self._offline = offline
@@ -75,17 +87,42 @@ class Environments:
     def check(self, image: str) -> str | None:
         """None when an environment can stand in for the image, else the sentence that says why not."""
         try:
-            self._recipe(images.environment_name(image))
+            name = self._name(image)
+            if name is None:
+                self._of_user(image)
+            else:
+                self._recipe(name)
         except NoEnvironment as error:
             return str(error)
         return None
+
+    def entrypoint(self, image: str) -> tuple[str, ...]:
+        """The image's own command, as far as it is known: that of the user's table."""
+        found = images.stand_in(image, self._table)
+        return found.entrypoint if found else ()
 
     def of_image(self, image: str, report: Callable[[str], None] = lambda _: None) -> Environment:
         """The environment for an image, made now if it is not there yet. Raises NoEnvironment.
 
         report: gets a line when that takes time.
         """
-        return self.named(images.environment_name(image), report)
+        name = self._name(image)
+        return self._of_user(image) if name is None else self.named(name, report)
+
+    def _name(self, image: str) -> str | None:
+        """The name of the environment for an image; None for a Python of the user's."""
+        found = images.stand_in(image, self._table)
+        if found is None:
+            return images.environment_name(image)
+        if found.python:
+            return None
+        images.check_environment(found.environment)
+        return found.environment
+
+    def _of_user(self, image: str) -> Environment:
+        found = images.stand_in(image, self._table)
+        assert found is not None  # noqa: S101  # `_name` has found it
+        return existing(found.python)
 
     def named(self, name: str, report: Callable[[str], None] = lambda _: None) -> Environment:
         with self._lock:
@@ -183,6 +220,23 @@ def own() -> Environment:
     """The environment that the emulator itself runs in."""
     executable = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
     return Environment(Path(sys.prefix), executable, f"{sys.version_info[0]}.{sys.version_info[1]}")
+
+
+def existing(python: str) -> Environment:
+    """The environment that an interpreter belongs to. Raises NoEnvironment when it cannot be run."""
+    question = (
+        "import json, sys; "
+        "print(json.dumps([sys.prefix, getattr(sys, '_base_executable', sys.executable), sys.version_info[:2]]))"
+    )
+    try:
+        answer = subprocess.run(
+            [python, "-I", "-c", question], capture_output=True, text=True, timeout=20, check=True
+        ).stdout
+        prefix, executable, version = json.loads(answer)
+    except (OSError, ValueError, subprocess.SubprocessError) as error:
+        raise NoEnvironment(f"The Python {python} of emulator.image_table cannot be run: {error}") from None
+    minor = ".".join(map(str, version))
+    return Environment(Path(prefix), Path(executable).resolve(), minor, f"Python {minor} of {prefix}")
 
 
 @cache

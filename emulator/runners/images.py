@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from emulator.settings import StandIn
 
 _TABLE = Path(__file__).with_name("images.toml")
 _PREBUILT = re.compile(
@@ -45,13 +47,22 @@ class Recipe:
         )
 
 
+def stand_in(image: str, table: Mapping[str, StandIn]) -> StandIn | None:
+    """The user's entry for an image: its URI as it is given, or else without digest and tag."""
+    for uri in (image, image.partition("@")[0], re.sub(r"(:[^:/@]+)?(@.*)?$", "", image)):
+        if uri in table:
+            return table[uri]
+    return None
+
+
 def environment_name(image: str) -> str:
     """The environment of a prebuilt image's URI. Raises NoEnvironment."""
     match = _PREBUILT.fullmatch(image)
     if match is None:
         raise NoEnvironment(
             f"{image} is not a prebuilt image of Vertex AI. Only Docker could run it, and this emulator runs "
-            "containers as processes in the environments of prebuilt images."
+            "containers as processes in the environments of prebuilt images. emulator.image_table in config can "
+            "name what stands in for it."
         )
     name = f"{match[1]}/{match[2]}"
     for environment, entry in _table()["environments"].items():
@@ -67,6 +78,13 @@ def environment_name(image: str) -> str:
         f"No environment stands in for the prebuilt image {image} yet. There is one for {', '.join(known)}; "
         "more can be described in emulator/runners/images.toml."
     )
+
+
+def check_environment(name: str) -> None:
+    """Raises NoEnvironment for a name that is not in the table."""
+    known = _table()["environments"]
+    if name not in known:
+        raise NoEnvironment(f"There is no environment {name}; there are {', '.join(known)}.")
 
 
 def default_environment() -> str:

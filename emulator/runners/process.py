@@ -45,7 +45,9 @@ class ProcessRunner:
         self, settings: Settings, objects: ObjectStore, network: SandboxNetwork, limits: Limits | None = None
     ) -> None:
         self.sandboxes = Sandboxes(settings, objects.tree, network)
-        self.environments = Environments(exact=settings.images == "exact", offline=not settings.egress)
+        self.environments = Environments(
+            exact=settings.images == "exact", offline=not settings.egress, table=settings.image_table
+        )
         self.objects = objects
         self.limits = limits or Limits()
         self.has_way_out = bool(settings.egress)
@@ -165,10 +167,13 @@ class _Run:
         self._report(f"{container.image} runs as a local process with {environment.description}.")
         self._sandbox = self._open(environment)
         if container.package is None:
-            command = [*container.command, *container.args]
-            if not container.command:
-                raise StartFailed(f"{container.image} has no command of its own, and the container names none")
-            return self._execute(command, self._output)
+            command = container.command or self._runner.environments.entrypoint(container.image)
+            if not command:
+                raise StartFailed(
+                    f"The container names no command, and that of {container.image} is not known here; "
+                    "name one, or an entrypoint in emulator.image_table of config"
+                )
+            return self._execute([*command, *container.args], self._output)
         return self._run_package(container.package.uris, container.package.module)
 
     def _run_package(self, uris: Sequence[str], module: str) -> Ending:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ops import emulator
-from ops.config import Config, load_config
+from ops.config import Config, StandIn, load_config
 from ops.control import find_control, running_control
 from ops.errors import EmulatorNotRunning, OpsError
 
@@ -167,6 +167,17 @@ def test_command_passes_what_the_configuration_says(make: MakeConfig) -> None:
     assert words[words.index("--egress") + 1] == "package-index"
     closed = config.model_copy(update={"emulator": config.emulator.model_copy(update={"egress": ()})})
     assert "--no-egress" in emulator.command(closed)
+
+
+def test_command_passes_what_stands_in_for_images(make: MakeConfig) -> None:
+    config = make()
+    assert "--image-table" not in emulator.command(config)
+    table = {"gcr.io/p/trainer": StandIn(environment="sklearn-cpu.1-6", entrypoint=("python3", "-m", "trainer"))}
+    other = config.model_copy(update={"emulator": config.emulator.model_copy(update={"image_table": table})})
+    words = emulator.command(other)
+    passed = json.loads(words[words.index("--image-table") + 1])
+    entry = {"environment": "sklearn-cpu.1-6", "entrypoint": ["python3", "-m", "trainer"]}
+    assert passed == {"gcr.io/p/trainer": entry}
 
 
 def test_coverage_is_told_by_service_and_by_method() -> None:

@@ -22,7 +22,7 @@ from emulator.runners.limits import Limits
 from emulator.runners.process import ProcessRunner
 from emulator.runners.sandbox import Sandboxes
 from emulator.runners.wheel_cache import WheelCache
-from emulator.settings import SandboxLevel, Settings
+from emulator.settings import SandboxLevel, Settings, StandIn
 from tests.conftest import REQUIRE_ALL
 
 IMAGE = "us-docker.pkg.dev/vertex-ai/training/sklearn-cpu.1-6:latest"
@@ -205,12 +205,17 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> WheelCache:
 def make_runtime(tmp_path: Path, wheels: WheelCache) -> Iterator[MakeRuntime]:
     made: list[Runtime] = []
 
-    def make(level: SandboxLevel, limits: Limits | None = None, egress: tuple[str, ...] = ()) -> Runtime:
+    def make(
+        level: SandboxLevel,
+        limits: Limits | None = None,
+        egress: tuple[str, ...] = (),
+        image_table: Mapping[str, StandIn] | None = None,
+    ) -> Runtime:
         if level == "full":
             require_full()
         folder = tmp_path / str(len(made))
         (folder / "objects" / "tree" / BUCKET).mkdir(parents=True)
-        settings = Settings(state=folder, sandbox=level, egress=egress)
+        settings = Settings(state=folder, sandbox=level, egress=egress, image_table=image_table or {})
         objects, network = FolderStore(folder / "objects" / "tree"), EchoNetwork(folder)
         runner = ProcessRunner(settings, objects, network, limits)
         runner.wheels = wheels

@@ -6,6 +6,7 @@ import pytest
 
 from emulator.runners import images
 from emulator.runners.images import NoEnvironment
+from emulator.settings import StandIn, parse_image_table
 
 
 @pytest.mark.parametrize(
@@ -80,3 +81,32 @@ def test_exact_takes_nothing_but_the_image_s_versions() -> None:
 def test_python_that_nothing_is_made_for_is_named() -> None:
     with pytest.raises(NoEnvironment, match=r"wheels for Python 3\.14"):
         images.recipe("sklearn-cpu.1-0", "3.14", no_other, exact=False)
+
+
+@pytest.mark.parametrize(
+    "image", ["gcr.io/p/trainer", "gcr.io/p/trainer:v2", "gcr.io/p/trainer@sha256:ab", "gcr.io/p/trainer:v2@sha256:ab"]
+)
+def test_entry_without_a_tag_is_for_all_of_them(image: str) -> None:
+    assert images.stand_in(image, {"gcr.io/p/trainer": StandIn("sklearn-cpu.1-6")}) == StandIn("sklearn-cpu.1-6")
+
+
+def test_entry_with_a_tag_is_for_that_alone() -> None:
+    table = {"localhost:5000/trainer:v1": StandIn("one"), "localhost:5000/trainer": StandIn("rest")}
+    assert images.stand_in("localhost:5000/trainer:v1", table) == StandIn("one")
+    assert images.stand_in("localhost:5000/trainer:v2", table) == StandIn("rest")
+    assert images.stand_in("localhost:5000/train", table) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[]", "is no JSON object"),
+        ('{"a": 1}', "entry of a in the image table cannot be understood"),
+        ('{"a": {"colour": "red"}}', "unexpected keyword argument 'colour'"),
+        ('{"a": {}}', "needs one of environment and python"),
+        ("{", "Expecting property name"),
+    ],
+)
+def test_table_that_cannot_be_understood_is_refused(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_image_table(text)
