@@ -208,7 +208,9 @@ class RestApp:
                 raise InvalidArgument("Invalid JSON payload received. An object was expected.")
         request = JsonRequest(parameters, body, exchange.headers, media, _uri(exchange), exchange.verb)
         context = _context(route.method.id, caller, exchange)
-        answer: JsonResponse = await self._run(self._dispatcher.call_json, route.method, request, context)
+        answer = self._dispatcher.call_json_at_once(route.method, request, context)
+        if answer is None:
+            answer = await self._run(self._dispatcher.call_json, route.method, request, context)
         await self._send_json_answer(exchange, answer, context)
 
     async def _send_json_answer(self, exchange: _Exchange, answer: JsonResponse, context: Context) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -77,6 +79,11 @@ class Catalogue:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # Every call on an object asks for its bucket, some of them four times.
+        self._known: dict[str, StoredBucket] = {}
+        self._changing: Counter[str] = Counter()
+        self._changes = 0
+        self._lock = threading.Lock()
         database.create(
             "CREATE TABLE IF NOT EXISTS storage_buckets (name TEXT PRIMARY KEY, project TEXT NOT NULL, "
             "metageneration INTEGER NOT NULL, created INTEGER NOT NULL, updated INTEGER NOT NULL, "
@@ -94,11 +101,38 @@ class Catalogue:
     # Buckets
 
     def find_bucket(self, name: str) -> StoredBucket | None:
+        known = self._known.get(name)
+        if known is not None:
+            return known
+        changes = self._changes
         rows = self._database.query("SELECT * FROM storage_buckets WHERE name = ?", (name,))
-        return StoredBucket(*rows[0]) if rows else None
+        if not rows:
+            return None
+        found = StoredBucket(*rows[0])
+        with self._lock:
+            # A change under way, or one begun and ended meanwhile, may have made it a row of yesterday.
+            if changes == self._changes and not self._changing[name]:
+                self._known[name] = found
+        return found
+
+    def _change_bucket(self, name: str) -> None:
+        """Within the transaction that changes a bucket: until that is over, its row is read each time."""
+
+        def end() -> None:
+            with self._lock:
+                self._changing[name] -= 1
+                self._changes += 1
+
+        with self._lock:
+            self._known.pop(name, None)
+            self._changing[name] += 1
+            self._changes += 1
+        self._database.after_commit(end)
+        self._database.on_rollback(end)
 
     def save_bucket(self, bucket: StoredBucket) -> None:
         with self._database.transaction() as connection:
+            self._change_bucket(bucket.name)
             connection.execute(
                 "INSERT OR REPLACE INTO storage_buckets VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (bucket.name, bucket.project, bucket.metageneration, bucket.created, bucket.updated, bucket.fields,
@@ -107,6 +141,7 @@ class Catalogue:
 
     def delete_bucket(self, name: str) -> None:
         with self._database.transaction() as connection:
+            self._change_bucket(name)
             connection.execute("DELETE FROM storage_buckets WHERE name = ?", (name,))
 
     def bucket_names(self) -> list[str]:

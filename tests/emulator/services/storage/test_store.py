@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from emulator.core.clock import MovableClock
 from emulator.core.errors import DiskFull
 from emulator.core.interfaces import ObjectStore
 from emulator.services.storage import ObjectFiles
-from emulator.services.storage.catalogue import StoredObject
+from emulator.services.storage.catalogue import StoredBucket, StoredObject
 from emulator.services.storage.checksums import Expected, extend_crc32c
 from emulator.services.storage.preconditions import Preconditions
 from tests.conftest import wait_until
@@ -475,3 +476,18 @@ def test_restart_finds_everything(open_store: Callable[[], ObjectFiles]) -> None
     store = open_store()
     assert [store.find(BUCKET, row.name) for row in before] == before
     assert [get(store, row.name) for row in before] == [b"a", b"b//c", b"d/e"]
+
+
+def test_bucket_whose_change_is_rolled_back_is_as_before(store: ObjectFiles) -> None:
+    before = store.bucket(BUCKET)
+
+    def fails(bucket: StoredBucket, now: int) -> StoredBucket:
+        store.catalogue.save_bucket(replace(bucket, fields="{}"))
+        assert store.bucket(BUCKET).fields == "{}"
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError):
+        store.change_bucket(BUCKET, fails)
+    assert store.bucket(BUCKET) == before
+    store.change_bucket(BUCKET, lambda bucket, now: replace(bucket, policy="{}"))
+    assert store.bucket(BUCKET).policy == "{}"
