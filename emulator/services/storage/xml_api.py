@@ -97,7 +97,7 @@ class XmlApi(StreamedHttp):
         if signer is not None:
             return signer
         # The address of a session is its credential, and a form brings its own.
-        needs_none = request.has("upload_id") or _is_form(request)
+        needs_none = _is_session(request) or _is_form(request)
         if needs_none or request.allows_anonymous:
             return Caller("anonymous")
         if "authorization" in request.headers:
@@ -112,7 +112,7 @@ class XmlApi(StreamedHttp):
         bucket = _target(request).bucket
         if request.verb == "options":
             return cors.preflight(self._store, bucket, request) is not None
-        if not (request.has("upload_id") or self._is_signed(request)):
+        if not (_is_session(request) or self._is_signed(request)):
             return False
         return cors.headers_for(self._store, bucket, request, request.verb) is not None
 
@@ -137,6 +137,13 @@ class XmlApi(StreamedHttp):
         return _without_body(answer) if request.verb == "head" else answer
 
     def _answer(self, target: Target, request: StreamedRequest, context: Context) -> JsonResponse:
+        # First what needed no credentials: it must never become another call.
+        if _is_session(request):
+            return self._objects.continue_resumable(target, request, context)
+        if _is_form(request):
+            if not target.bucket or target.name:
+                raise MethodNotAllowed("A form is sent to a bucket.")
+            return self._forms.post(target.bucket, request, context)
         absent = next((key for key, _ in request.query if key in _ABSENT), None)
         if absent:
             raise MethodNotImplemented(f"?{absent} is not emulated in the XML API.")
@@ -149,8 +156,6 @@ class XmlApi(StreamedHttp):
         return self._object_handler(request)(target, request, context)
 
     def _answer_bucket(self, bucket: str, request: StreamedRequest, context: Context) -> JsonResponse:
-        if request.verb == "post" and _is_form(request):
-            return self._forms.post(bucket, request, context)
         if request.verb == "get" and request.has("uploads"):
             return self._multipart.list_uploads(bucket, request, context)
         if request.verb == "put":
@@ -173,15 +178,12 @@ class XmlApi(StreamedHttp):
                     self._store.find(target.bucket, target.name)
                 )
             raise MethodNotImplemented("Access control lists are changed by the JSON API alone.")
-        resumable = request.has("upload_id")
         part_upload = request.has("uploadId")
         match request.verb:
             case "get" | "head":
                 return self._multipart.list_parts if part_upload else self._objects.get
             case "put" if part_upload:
                 return self._multipart.put_part
-            case "put" | "post" | "delete" if resumable:
-                return self._objects.continue_resumable
             case "put":
                 copies = "x-goog-copy-source" in request.headers or "x-amz-copy-source" in request.headers
                 return self._objects.copy if copies else self._objects.put
@@ -215,6 +217,11 @@ def _target(request: StreamedRequest) -> Target:
         return Target(request.host.removesuffix(_BUCKET_HOST), path)
     bucket, _, name = path.partition("/")
     return Target(bucket, name)
+
+
+def _is_session(request: StreamedRequest) -> bool:
+    """Whether a request goes on with, asks about or cancels a resumable upload."""
+    return request.verb in ("put", "post", "delete") and request.has("upload_id")
 
 
 def _is_form(request: StreamedRequest) -> bool:

@@ -202,6 +202,32 @@ def test_who_calls_is_checked(emulator: Emulator, http: AuthorizedSession, bucke
         assert session.get(f"{emulator.address}/x/y/z").status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("verb", "address", "content_type"),
+    [
+        ("GET", "/x?upload_id=1", ""),
+        ("HEAD", "/x?upload_id=1", ""),
+        ("DELETE", "?upload_id=1", ""),
+        ("PUT", "/x?upload_id=1&partNumber=1&uploadId=2", ""),
+        ("POST", "/x?uploads&upload_id=1", ""),
+        ("POST", "/x?uploads", "multipart/form-data; boundary=b"),
+        ("POST", "", "multipart/form-data; boundary=b"),
+    ],
+)
+def test_what_looks_like_a_session_or_a_form_opens_nothing_else(
+    bucket: Bucket, verb: str, address: str, content_type: str
+) -> None:
+    bucket.blob("x").upload_from_string(b"secret")
+    body = b'--b\r\nContent-Disposition: form-data; name="key"\r\n\r\ny\r\n'
+    body += b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\nz\r\n--b--'
+    answer = requests.request(
+        verb, f"{HOST}/{bucket.name}{address}", data=body, headers={"Content-Type": content_type}, timeout=30
+    )
+    assert answer.status_code in (401, 403, 404, 405), answer.text
+    assert b"secret" not in answer.content
+    assert [blob.name for blob in bucket.list_blobs()] == ["x"]
+
+
 def test_curl_puts_and_gets_a_large_file_on_the_plain_port(emulator: Emulator, bucket: Bucket, tmp_path: Path) -> None:
     require_program("curl")
     file, back = tmp_path / "file", tmp_path / "back"
