@@ -28,7 +28,7 @@ from emulator.core.interfaces import (
     ReplicaNetwork,
     SandboxCaller,
 )
-from emulator.services.aiplatform import job_failure
+from emulator.services.aiplatform import job_failure, job_machine
 from emulator.services.aiplatform.job_environment import PORT, host_name, replica_environment
 from emulator.services.aiplatform.job_failure import Code
 from emulator.services.aiplatform.job_logs import JobLog
@@ -215,7 +215,8 @@ class CustomJobs:
             "Waiting for training program to start.",
             "Job is preparing.",
         )
-        for left_out in _left_out(run.job):
+        log.tell(job_machine.machines(run.job, run.location.region))
+        for left_out in job_machine.left_out(run.job):
             log.tell(left_out, severity="WARNING")
         running = self._lifecycle.move(run.job.name, State.RUNNING)
         if running is None:
@@ -315,16 +316,3 @@ def _identity(run: _Run) -> str:
 def _timeout_seconds(job: CustomJob) -> float:
     given = job.job_spec.scheduling.timeout
     return given.seconds + given.nanos / 1e9 or DEFAULT_TIMEOUT_SECONDS
-
-
-def _left_out(job: CustomJob) -> list[str]:
-    """What the job asks for and this machine does not give, in a sentence each."""
-    told = []
-    pools = job.job_spec.worker_pool_specs
-    if any(pool.machine_spec.accelerator_count for pool in pools):
-        told.append("The emulator attaches no accelerators: the job runs on this machine's CPUs.")
-    if any(pool.nfs_mounts or pool.lustre_mounts for pool in pools):
-        told.append("The emulator mounts no NFS or Lustre file systems.")
-    if job.job_spec.tensorboard:
-        told.append("The emulator does not upload TensorBoard logs: they stay in AIP_TENSORBOARD_LOG_DIR.")
-    return told

@@ -39,7 +39,7 @@ from emulator.services.aiplatform import dataset_resources as resources
 from emulator.services.aiplatform.csv_table import CsvTable
 from emulator.services.aiplatform.dataset_exports import Exporter, export_time
 from emulator.services.aiplatform.model_resources import check_etag
-from emulator.services.aiplatform.names import location_of, resource_name
+from emulator.services.aiplatform.names import location_of, new_parent, resource_name
 from emulator.services.aiplatform.state import AiplatformState
 from emulator.services.aiplatform.validation import FoundErrors
 
@@ -68,7 +68,7 @@ class DatasetService(GapicService):
 
     def create_dataset(self, request: CreateDatasetRequest, context: Context) -> Any:
         """Store a dataset. Its files are first read when it is used."""
-        location = location_of(self._projects, request.parent)
+        location = new_parent(self._projects, request.parent)
         dataset = Dataset()
         dataset.CopyFrom(request.dataset)
         resources.check_dataset(dataset)

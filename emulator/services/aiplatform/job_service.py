@@ -27,7 +27,7 @@ from emulator.core.projects import Projects
 from emulator.core.service import Context, GapicService
 from emulator.services.aiplatform.custom_jobs import CustomJobs
 from emulator.services.aiplatform.lifecycle import is_over
-from emulator.services.aiplatform.names import location_of, resource_name
+from emulator.services.aiplatform.names import location_of, new_parent, resource_name
 from emulator.services.aiplatform.state import AiplatformState
 from emulator.services.aiplatform.validation import FoundErrors
 from emulator.services.aiplatform.worker_pools import check_job_spec
@@ -44,7 +44,7 @@ class JobService(GapicService):
 
     def create_custom_job(self, request: CreateCustomJobRequest, context: Context) -> CustomJob:
         """Check the job, store it as PENDING and start it."""
-        location = location_of(self._projects, request.parent)
+        location = new_parent(self._projects, request.parent)
         errors = FoundErrors()
         errors.check_display_name(request.custom_job.display_name)
         errors.check_labels(request.custom_job.labels)

@@ -33,6 +33,41 @@ _OTHERS = re.compile(
 _SERVING_ONLY = frozenset({"n1-standard-2", "n1-highmem-2", "n1-highcpu-2", "n1-highcpu-4", "n1-highcpu-8"})
 
 
+#: Accelerators by the families of machines that take them; where a machine comes with its own, the number is its too.
+_ACCELERATORS = {
+    "n1": frozenset(
+        {"NVIDIA_TESLA_K80", "NVIDIA_TESLA_P100", "NVIDIA_TESLA_V100", "NVIDIA_TESLA_P4", "NVIDIA_TESLA_T4"}
+    ),
+    "a2": frozenset({"NVIDIA_TESLA_A100", "NVIDIA_A100_80GB"}),
+    "a3": frozenset({"NVIDIA_H100_80GB", "NVIDIA_H100_MEGA_80GB", "NVIDIA_H200_141GB"}),
+    "a4": frozenset({"NVIDIA_B200"}),
+    "g2": frozenset({"NVIDIA_L4"}),
+    "cloud": frozenset({"TPU_V2", "TPU_V3"}),
+}
+_MOST_ACCELERATORS = 16
+
+
+def check_accelerator(machine_type: str, accelerator_type: str, count: int) -> None:
+    """Raises InvalidArgument for an accelerator that a machine cannot have.
+
+    accelerator_type: name of the enum's value. TPU machines bring theirs, and name none.
+    """
+    if accelerator_type == "ACCELERATOR_TYPE_UNSPECIFIED":
+        if count:
+            raise InvalidArgument("accelerator_count is set without an accelerator_type.")
+        return
+    if count < 1:
+        raise InvalidArgument(f"accelerator_count must be positive for {accelerator_type}.")
+    family = machine_type.partition("-")[0]
+    if machine_type and accelerator_type not in _ACCELERATORS.get(family, ()):
+        raise InvalidArgument(
+            f'Accelerator type "{accelerator_type}" is not supported for machine type "{machine_type}".'
+        )
+    is_power_of_two = count & (count - 1) == 0
+    if count > _MOST_ACCELERATORS or not (is_power_of_two or accelerator_type.startswith("TPU")):
+        raise InvalidArgument(f'Accelerator count {count} is not supported for accelerator type "{accelerator_type}".')
+
+
 def check_machine_type(machine_type: str, *, training: bool) -> None:
     """Raises InvalidArgument, in Vertex AI's words, for a type that it does not take."""
     kind, _, size = machine_type.rpartition("-")

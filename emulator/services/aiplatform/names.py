@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from google.api_core.exceptions import InvalidArgument
 
+from emulator.core.locations import LOCATIONS
 from emulator.core.projects import Projects
 
 _PARENT = re.compile(r"projects/([^/]+)/locations/([a-z0-9-]+)")
@@ -35,6 +36,14 @@ def location_of(projects: Projects, name: str) -> Location:
     project = projects.get(found[1])
     parent = f"projects/{project.number}/locations/{found[2]}"
     return Location(parent, project.id, project.number, found[2])
+
+
+def new_parent(projects: Projects, name: str) -> Location:
+    """The location that a new resource is to be in. Raises InvalidArgument for a region that there is not."""
+    location = location_of(projects, name)
+    if location.region not in LOCATIONS:
+        raise InvalidArgument(f'The location "{location.region}" is not a region of Vertex AI.')
+    return location
 
 
 def resource_name(projects: Projects, name: str, *kinds: str) -> str:

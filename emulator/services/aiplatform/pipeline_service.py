@@ -26,7 +26,7 @@ from emulator.core.operations import Operations
 from emulator.core.projects import Projects
 from emulator.core.service import Context, GapicService
 from emulator.services.aiplatform.lifecycle import is_over
-from emulator.services.aiplatform.names import location_of, resource_name
+from emulator.services.aiplatform.names import location_of, new_parent, resource_name
 from emulator.services.aiplatform.state import AiplatformState
 from emulator.services.aiplatform.training_runs import TrainingRuns
 from emulator.services.aiplatform.training_tasks import check_pipeline, job_spec_of
@@ -45,7 +45,7 @@ class PipelineService(GapicService):
 
     def create_training_pipeline(self, request: CreateTrainingPipelineRequest, context: Context) -> TrainingPipeline:
         """Check the pipeline and the job it asks for, store it as PENDING and start the job."""
-        location = location_of(self._projects, request.parent)
+        location = new_parent(self._projects, request.parent)
         spec = job_spec_of(request.training_pipeline)
         check_pipeline(request.training_pipeline, spec)
         return self._runs.create(location, request.training_pipeline, spec)

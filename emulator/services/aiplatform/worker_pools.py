@@ -9,9 +9,9 @@ import re
 from dataclasses import dataclass, field
 
 from google.api_core.exceptions import FailedPrecondition
-from selfloop_apis.aiplatform_v1 import CustomJobSpec, WorkerPoolSpec
+from selfloop_apis.aiplatform_v1 import AcceleratorType, CustomJobSpec, WorkerPoolSpec
 
-from emulator.services.aiplatform.machine_types import check_machine_type
+from emulator.services.aiplatform.machine_types import check_accelerator, check_machine_type
 from emulator.services.aiplatform.validation import FoundErrors
 
 #: Primary, workers, parameter servers or reduction server, evaluators.
@@ -85,8 +85,12 @@ def check_job_spec(spec: CustomJobSpec, errors: FoundErrors, field: str) -> None
         errors.add(f"{field}.service_account", "A service account is required when tensorboard is set.")
     errors.raise_any()
     for pool in spec.worker_pool_specs:
-        if pool.machine_spec.machine_type:
-            check_machine_type(pool.machine_spec.machine_type, training=True)
+        machine = pool.machine_spec
+        if machine.machine_type:
+            check_machine_type(machine.machine_type, training=True)
+        accelerator = AcceleratorType.DESCRIPTOR.values_by_number.get(machine.accelerator_type)
+        name = accelerator.name if accelerator else str(machine.accelerator_type)
+        check_accelerator(machine.machine_type, name, machine.accelerator_count)
     if spec.persistent_resource_id:
         raise FailedPrecondition(f'The PersistentResource "{spec.persistent_resource_id}" is not running.')
 

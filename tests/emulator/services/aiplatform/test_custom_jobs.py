@@ -29,6 +29,13 @@ from tests.emulator.services.aiplatform.world import (
 )
 
 
+def accelerated(machine_type: str, accelerator: str, count: int = 1) -> api.WorkerPoolSpec:
+    made = pool(machine_type=machine_type)
+    made.machine_spec.accelerator_type = api.AcceleratorType.Value(accelerator)
+    made.machine_spec.accelerator_count = count
+    return made
+
+
 def test_create_answers_with_a_pending_job_of_the_projects_number(world: World) -> None:
     created = world.create(job())
     number = world.projects.get("test-project").number
@@ -299,6 +306,14 @@ def test_log_of_a_failed_job_ends_with_the_error(worlds: Callable[..., World]) -
         (job(pool(machine_type="")), r"worker_pool_specs\[0\]\.machine_spec\.machine_type; Message: Required"),
         (job(pool(machine_type="n1-giant-4")), 'Machine type "n1-giant-4" is not supported.'),
         (job(pool(machine_type="n1-standard-2")), 'Machine type "n1-standard-2" is not supported.'),
+        (
+            job(accelerated("n1-standard-4", "NVIDIA_L4")),
+            '"NVIDIA_L4" is not supported for machine type "n1-standard-4"',
+        ),
+        (job(accelerated("e2-standard-4", "NVIDIA_TESLA_T4")), "not supported for machine type"),
+        (job(accelerated("n1-standard-4", "NVIDIA_TESLA_T4", 0)), "accelerator_count must be positive"),
+        (job(accelerated("n1-standard-4", "NVIDIA_TESLA_T4", 3)), "Accelerator count 3 is not supported"),
+        (job(accelerated("n1-standard-4", "ACCELERATOR_TYPE_UNSPECIFIED")), "without an accelerator_type"),
         (job(*[pool()] * 5), "at most 4 worker pools"),
         (job(output="/tmp/out"), r"base_output_directory\.output_uri_prefix"),
         (job(timeout_seconds=-5), r"scheduling\.timeout"),
@@ -312,6 +327,26 @@ def test_create_of_bad_job_is_invalid_argument_and_stores_nothing(
     with pytest.raises(InvalidArgument, match=message):
         world.create(bad)
     assert world.listed() == []
+
+
+def test_create_in_an_unknown_region_is_invalid_argument(world: World) -> None:
+    request = api.CreateCustomJobRequest(parent="projects/test-project/locations/us-mars1", custom_job=job())
+    with pytest.raises(InvalidArgument, match='"us-mars1" is not a region of Vertex AI'):
+        world.jobs.create_custom_job(request, CONTEXT)
+
+
+def test_log_tells_what_this_machine_gives_and_what_it_does_not(worlds: Callable[..., World]) -> None:
+    world = worlds(SUCCESS)
+    asked = job(accelerated("n1-standard-4", "NVIDIA_TESLA_T4"))
+    asked.job_spec.scheduling.strategy = api.Scheduling.SPOT
+    asked.job_spec.scheduling.restart_job_on_worker_restart = True
+    created = world.create(asked)
+    ended = world.reaches(created.name, State.JOB_STATE_SUCCEEDED)
+    assert ended.job_spec == asked.job_spec
+    told = [str(record.payload) for record in world.logs.of_task("service")]
+    assert any(text.startswith("Machine type n1-standard-4 in us-central1 is this machine: ") for text in told)
+    for part in ("attaches no accelerators", "Strategy SPOT", "No worker is restarted"):
+        assert any(part in text for text in told), part
 
 
 def test_create_tells_all_errors_at_once(world: World) -> None:
