@@ -28,7 +28,7 @@ def services(store: ObjectFiles, messages: MessageSink | None = None) -> list[Di
     folders = ManagedFolders(store)
     return [
         Buckets(store, operations),
-        Objects(store, operations),
+        Objects(store, operations, folders.rows),
         operations,
         BucketAccessControls(store),
         DefaultObjectAccessControls(store),

@@ -8,16 +8,18 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
-from typing import Any, Protocol
+from typing import Any
 
-from google.api_core.exceptions import GoogleAPICallError
+from google.api_core.exceptions import GoogleAPICallError, NotFound
 
 from emulator.core.schedule import Due, Started
 from emulator.services.storage import lifecycle, protection, resources
 from emulator.services.storage.catalogue import StoredBucket, StoredObject
 from emulator.services.storage.lifecycle import Action
+from emulator.services.storage.part_uploads import PartUpload
 from emulator.services.storage.preconditions import Preconditions
 from emulator.services.storage.store import ObjectFiles
 
@@ -29,24 +31,13 @@ _DAY = 86_400_000_000
 _BATCH = 1000
 
 
-class UnfinishedUploads(Protocol):
-    """Multipart uploads of the XML API that nobody has completed yet."""
-
-    def unfinished(self, bucket: str) -> Iterable[tuple[str, str, int]]:
-        """Id, name of the object, and when it began, in microseconds since the epoch."""
-        ...
-
-    def abort(self, upload_id: str) -> None: ...
-
-
 class Housekeeping:
-    """A source of the emulator's schedule. uploads: those that rules may abort."""
+    """A source of the emulator's schedule."""
 
     name = "storage"
 
-    def __init__(self, store: ObjectFiles, uploads: UnfinishedUploads | None = None) -> None:
+    def __init__(self, store: ObjectFiles) -> None:
         self._store = store
-        self._uploads = uploads
         self._put_off: dict[tuple[str, str, int], int] = {}
 
     def next_due(self) -> Due | None:
@@ -92,10 +83,17 @@ class Housekeeping:
             due = None if action is None else self._possible(bucket, stored, action)
             if due is not None:
                 yield due
-        for _, name, begun in self._uploads.unfinished(bucket.name) if self._uploads else ():
-            due = lifecycle.upload_due(rules, name, begun)
+        for upload in self._uploads(bucket.name):
+            due = lifecycle.upload_due(rules, upload.name, upload.created)
             if due is not None:
                 yield due
+
+    def _uploads(self, bucket: str) -> Iterator[PartUpload]:
+        """Multipart uploads that nobody has completed yet."""
+        last: tuple[str, str] = ("", "")
+        while uploads := self._store.parts.uploads(bucket, "", last, _BATCH):
+            yield from uploads
+            last = (uploads[-1].name, uploads[-1].id)
 
     def _possible(self, bucket: StoredBucket, stored: StoredObject, action: Action) -> int | None:
         """When an action can be taken: what is held is not deleted, and what is retained only afterwards."""
@@ -133,10 +131,11 @@ class Housekeeping:
                 # It has changed meanwhile, or its file cannot be had: looked at again tomorrow.
                 logger.info("lifecycle of gs://%s/%s: %s", stored.bucket, stored.name, error.message)
                 self._put_off[stored.bucket, stored.name, stored.generation] = now + _DAY
-        for upload_id, name, begun in list(self._uploads.unfinished(bucket.name)) if self._uploads else ():
-            due = lifecycle.upload_due(rules, name, begun)
-            if self._uploads and due is not None and due <= now:
-                self._uploads.abort(upload_id)
+        for upload in self._uploads(bucket.name):
+            due = lifecycle.upload_due(rules, upload.name, upload.created)
+            if due is not None and due <= now:
+                with suppress(NotFound):
+                    self._store.parts.abort(upload)
 
     def _take(self, stored: StoredObject, action: Action) -> None:
         if action.storage_class:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from google.api_core.exceptions import BadRequest
@@ -105,6 +105,32 @@ def _add(page: Page, query: Query, rows: list[StoredObject], more: Position | No
     if more is None:
         return None
     return max(more, (skip_until, 0))
+
+
+def add_folders(page: Page, query: Query, names: Iterable[str]) -> None:
+    """Put the prefixes of managed folders on a page of objects, as far as the page reaches.
+
+    names: of the folders, in order. What no longer fits goes to the next page.
+    """
+    start = max(query.start[0], query.prefix)
+    folded = {_fold(query, name) for name in names if name.startswith(query.prefix) and name >= start}
+    reach = page.next_start[0] if page.next_start is not None else None
+    added = {
+        prefix
+        for prefix in folded - {None, *page.prefixes}
+        if prefix and (reach is None or prefix < reach) and (query.end is None or prefix < query.end)
+    }
+    if not added:
+        return
+    entries: list[tuple[str, int, StoredObject | None]] = [(row.name, row.generation, row) for row in page.items]
+    entries.extend((prefix, 0, None) for prefix in {*page.prefixes, *added})
+    entries.sort(key=lambda entry: entry[:2])
+    if len(entries) > query.limit:
+        name, generation, row = entries[query.limit]
+        page.next_start = (name, generation if row is not None and query.versions else 0)
+    shown = entries[: query.limit]
+    page.items = [row for _, _, row in shown if row is not None]
+    page.prefixes = [name for name, _, row in shown if row is None]
 
 
 def _fold(query: Query, name: str) -> str | None:

@@ -77,6 +77,15 @@ class FolderRows:
         )
         return [StoredFolder(*row) for row in rows]
 
+    def names(self, bucket: str, prefix: str) -> list[str]:
+        """Those with a prefix, in order."""
+        rows = self._database.query(
+            "SELECT name FROM storage_managed_folders WHERE bucket = ? AND name >= ? AND substr(name, 1, ?) = ? "
+            "ORDER BY name",
+            (bucket, prefix, len(prefix), prefix),
+        )
+        return [row["name"] for row in rows]
+
 
 class ManagedFolders(DiscoveryService):
     api = "storage.v1"

@@ -22,6 +22,7 @@ from emulator.services.storage.checksums import Expected
 from emulator.services.storage.copies import Copies
 from emulator.services.storage.downloads import is_in_memory, media_response
 from emulator.services.storage.glob import compile_glob, literal_prefix
+from emulator.services.storage.managed_folders import FolderRows
 from emulator.services.storage.multipart import MultipartUpload, parse_metadata
 from emulator.services.storage.names import after_prefix, check_object_name
 from emulator.services.storage.policies import ObjectPolicies, tested_permissions
@@ -38,9 +39,10 @@ class Objects(DiscoveryService):
     resource = "objects"
     legacy_errors = True
 
-    def __init__(self, store: ObjectFiles, operations: BucketOperations) -> None:
+    def __init__(self, store: ObjectFiles, operations: BucketOperations, folders: FolderRows) -> None:
         self._store = store
         self._operations = operations
+        self._folders = folders
         self._copies = Copies(store)
         self._policies = ObjectPolicies(store)
 
@@ -187,14 +189,16 @@ class Objects(DiscoveryService):
             end = min((stop for stop in (end, after_prefix(literal)) if stop is not None), default=None)
         if not token:
             self._store.jobs.find_new(bucket, prefix)
-        page = listing.list_page(
-            self._store,
-            listing.Query(
-                bucket, prefix, request.get("delimiter", ""), bool(request.get("includeTrailingDelimiter")), start,
-                end, glob, max_results(request), bool(request.get("versions")), bool(request.get("softDeleted")),
-                contexts.compile_filter(request.get("filter", "")),
-            ),
+        query = listing.Query(
+            bucket, prefix, request.get("delimiter", ""), bool(request.get("includeTrailingDelimiter")), start,
+            end, glob, max_results(request), bool(request.get("versions")), bool(request.get("softDeleted")),
+            contexts.compile_filter(request.get("filter", "")),
         )  # fmt: skip
+        page = listing.list_page(self._store, query)
+        if request.get("includeFoldersAsPrefixes"):
+            if query.delimiter != "/":
+                raise BadRequest("includeFoldersAsPrefixes wants the delimiter to be a slash.")
+            listing.add_folders(page, query, self._folders.names(bucket, prefix))
         answer: dict[str, Any] = {"kind": "storage#objects"}
         if page.prefixes:
             answer["prefixes"] = page.prefixes

@@ -166,3 +166,29 @@ def test_managed_folder_wants_uniform_access_and_a_folder_a_hierarchical_namespa
     for method, path in (("GET", "folders"), ("POST", "folders"), ("DELETE", "folders/a%2F")):
         with pytest.raises(Conflict, match="hierarchical namespace"):
             call(client, method, f"/b/{bucket.name}/{path}", {} if method == "POST" else None)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+def test_managed_folders_are_prefixes_of_a_listing_where_they_are_asked_for(
+    client: Client, uniform: Bucket, limit: int
+) -> None:
+    for name in ("b/", "d/e/", "f/"):
+        call(client, "POST", f"/b/{uniform.name}/managedFolders", {"name": name})
+    for name in ("a", "c/x", "d/y", "e"):
+        uniform.blob(name).upload_from_string("")
+
+    def listed(**query: Any) -> list[str]:
+        found: list[str] = []
+        while True:
+            page = call(client, "GET", f"/b/{uniform.name}/o", delimiter="/", maxResults=limit, **query)
+            assert len(page.get("items", [])) + len(page.get("prefixes", [])) <= limit
+            found.extend(sorted([*(item["name"] for item in page.get("items", [])), *page.get("prefixes", [])]))
+            if "nextPageToken" not in page:
+                return found
+            query["pageToken"] = page["nextPageToken"]
+
+    assert listed() == ["a", "c/", "d/", "e"]
+    assert listed(includeFoldersAsPrefixes=True) == ["a", "b/", "c/", "d/", "e", "f/"]
+    assert listed(includeFoldersAsPrefixes=True, prefix="d/") == ["d/e/", "d/y"]
+    with pytest.raises(BadRequest, match="slash"):
+        call(client, "GET", f"/b/{uniform.name}/o", includeFoldersAsPrefixes=True)

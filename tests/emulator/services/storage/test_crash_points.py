@@ -33,6 +33,7 @@ from emulator.core.service import Caller, Context, JsonRequest
 from emulator.core.state import Database
 from emulator.services.storage import ObjectFiles
 from emulator.services.storage.bucket_operations import BucketOperations
+from emulator.services.storage.managed_folders import FolderRows
 from emulator.services.storage.objects import Objects
 
 left = -1
@@ -62,7 +63,7 @@ class Connection(sqlite3.Connection):
 sqlite3.connect = functools.partial(sqlite3.connect, factory=Connection)
 
 def call(store, method, body=None, **parameters):
-    objects = Objects(store, BucketOperations(store))
+    objects = Objects(store, BucketOperations(store), FolderRows(store.database))
     context = Context(f"storage.objects.{method}", Caller("me@example.com"))
     return getattr(objects, method)(JsonRequest(parameters, body or {}, uri="https://storage.googleapis.com/"), context)
 

@@ -181,6 +181,19 @@ def test_held_object_outlives_its_rule_until_it_is_released(timed: Emulator, tim
     assert not blob.exists()
 
 
+def test_unfinished_multipart_upload_is_aborted(timed: Emulator, timed_client: Client) -> None:
+    bucket = timed_client.bucket(f"{timed_client.project}-parts")
+    bucket.add_lifecycle_abort_incomplete_multipart_upload_rule(age=7)
+    bucket.create()
+    url = f"https://storage.googleapis.com/{bucket.name}"
+    for _ in range(2):
+        assert timed_client._http.post(f"{url}/x?uploads").status_code == 200
+    advance(timed, days=6)
+    assert timed_client._http.get(f"{url}?uploads").text.count("<UploadId>") == 2
+    advance(timed, days=2)
+    assert timed_client._http.get(f"{url}?uploads").text.count("<UploadId>") == 0
+
+
 def test_soft_deleted_object_can_be_restored_for_seven_days(timed: Emulator, timed_client: Client) -> None:
     bucket = timed_client.create_bucket(f"{timed_client.project}-soft")
     for name in ("early", "late"):
