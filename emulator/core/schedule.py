@@ -112,20 +112,21 @@ class Schedule:
             raise ValueError("the clock only moves forward")
         result = Advanced()
         with self._turn:
-            target = self._clock.now() + by
+            target, left = self._clock.now() + by, by
             last: dict[str, datetime] = {}
             while not self._closed:
                 waiting = self._waiting(last, target)
                 if not waiting:
                     break
-                self._move_to(min(*(due.latest for _, due in waiting), target))
-                now = self._clock.now()
+                step = max(timedelta(), min(*(due.latest for _, due in waiting), target) - self._clock.now())
+                now, left = self._clock.advance(step), left - step
                 for source, due in waiting:
                     if due.at <= now:
                         last[source.name] = due.at
                         result.events += 1
                         self._settle(self._run(source, now), wait_seconds, result)
-            self._move_to(target)
+            # The offset grows by what was asked for: the time that events took comes on top.
+            self._clock.advance(left)
         self._wake.set()
         return result
 
@@ -138,9 +139,6 @@ class Schedule:
                 continue
             found.append((source, due))
         return found
-
-    def _move_to(self, moment: datetime) -> None:
-        self._clock.advance(max(timedelta(), moment - self._clock.now()))
 
     def _settle(self, started: Iterable[Started], wait_seconds: float, result: Advanced) -> None:
         deadline = time.monotonic() + wait_seconds

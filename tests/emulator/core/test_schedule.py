@@ -70,6 +70,7 @@ def test_advance_runs_each_event_at_its_own_time_and_in_order(clock: MovableCloc
     assert all(timedelta() <= by < timedelta(seconds=10) for by in late)
     assert hourly.ran[0] < other.ran[0] < hourly.ran[1]
     assert HOUR * 4 <= clock.now() - start < HOUR * 4 + timedelta(seconds=10)
+    assert clock.offset == HOUR * 4
 
 
 def test_events_close_together_are_one_unless_the_advance_ends_between_them(
