@@ -15,7 +15,9 @@ from google.cloud.aiplatform_v1 import CustomJob, JobServiceClient, JobState
 from google.cloud.aiplatform_v1beta1 import CustomJob as BetaCustomJob
 from google.cloud.aiplatform_v1beta1 import JobServiceClient as BetaJobServiceClient
 
+from emulator.runners.limits import process_tree
 from tests.conftest import Emulator, require_program, wait_until
+from tests.emulator.runners.conftest import is_running, processes_with
 
 PREBUILT = "us-docker.pkg.dev/vertex-ai/training/sklearn-cpu.1-6:latest"
 FINAL = (JobState.JOB_STATE_SUCCEEDED, JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED)
@@ -158,7 +160,7 @@ def test_replicas_reach_one_another_at_the_addresses_of_the_cluster(
         "        break\n"
         "    except ConnectionRefusedError:\n"
         "        time.sleep(0.05)\n"
-        "chief.sendall(f'{spec[\"task\"][\"index\"]} of {len(spec[\"cluster\"][\"workerpool1\"])}\\n'.encode())\n"
+        'chief.sendall(f\'{spec["task"]["index"]} of {len(spec["cluster"]["workerpool1"])}\\n\'.encode())\n'
         "time.sleep(600)\n"
     )
     job = python_job(chief)
@@ -251,6 +253,25 @@ def test_kill_of_the_emulator_fails_the_running_job(new_emulator: Callable[..., 
     assert ended.state == JobState.JOB_STATE_FAILED
     assert ended.error.message == "The emulator stopped while this job was running."
     assert ended.end_time
+
+
+def test_kill_of_the_emulator_ends_replicas_and_their_network(
+    new_emulator: Callable[..., Emulator], tmp_path: Path
+) -> None:
+    emulator = new_emulator(state=tmp_path / "state")
+    job = python_job(f"import time; time.sleep(600)  # {tmp_path}")
+    job.job_spec.worker_pool_specs.append(job.job_spec.worker_pool_specs[0])
+
+    def processes() -> set[int]:
+        """Those of the job, and what holds its network."""
+        children = set(processes_with("join_network.py")) & set(process_tree().get(emulator.process.pid, ()))
+        return {*processes_with(str(tmp_path) + "\0"), *children}
+
+    with emulator.client(JobServiceClient) as jobs:
+        jobs.create_custom_job(parent="projects/test-project/locations/us-central1", custom_job=job)
+        found = wait_until(lambda: len(processes()) >= 3 and processes())
+    emulator.stop(9)
+    wait_until(lambda: not any(is_running(pid) for pid in found))
 
 
 def test_gcloud_creates_lists_describes_and_streams(emulator: Emulator, project: str) -> None:
