@@ -65,6 +65,8 @@ class _Run:
         self.watcher = watcher
         self.variables = variables
         self.future: Future[None] | None = None
+        self.over = threading.Event()
+        """set once its end is stored"""
         self._lock = threading.Lock()
         self._handles: list[ContainerHandle] = []
         self._stopped = False
@@ -160,6 +162,11 @@ class CustomJobs:
             self._end(run, State.CANCELLED, None)
         run.stop()
 
+    def over(self, name: str) -> threading.Event | None:
+        """What is set when a job is over; None for one that is, or that there is not."""
+        run = self._runs.get(name)
+        return None if run is None else run.over
+
     def unfinished(self) -> list[str]:
         """Names of the jobs that are not over."""
         return list(self._runs)
@@ -199,6 +206,7 @@ class CustomJobs:
             logger.exception("the end of %s could not be stored", name)
         finally:
             self._runs.pop(name, None)
+            run.over.set()
 
     def _run(self, run: _Run) -> tuple[State, Any]:
         """Run a job's containers; gives back the state in which it ends, and its error."""
@@ -234,6 +242,18 @@ class CustomJobs:
         return State.SUCCEEDED, None
 
     def _run_replicas(self, run: _Run, members: Sequence[Replica]) -> list[tuple[str, ContainerResult]]:
+        """Run all, in a network of their own where there are several; gives back what `_run_all` does."""
+        if len(members) == 1:
+            return self._run_all(run, members, None)
+        network = self._connect(run, members)
+        try:
+            return self._run_all(run, members, network)
+        finally:
+            network.close()
+
+    def _run_all(
+        self, run: _Run, members: Sequence[Replica], network: ReplicaNetwork | None
+    ) -> list[tuple[str, ContainerResult]]:
         """Run all to the end of the primary one, or of the first that fails.
 
         Gives back the names and ends of those that failed by themselves, or of the primary one if it was stopped.
@@ -256,7 +276,6 @@ class CustomJobs:
 
         primary: ContainerHandle | None = None
         others: list[threading.Thread] = []
-        network = self._connect(run, members) if len(members) > 1 else None
         for replica in members:
             container = self._container(run, replica, members, network)
             handle = run.add(partial(self._runner.start, container, run.log.output(replica)))
@@ -273,8 +292,6 @@ class CustomJobs:
             failed.append((members[0].name, ContainerResult(128 + SIGTERM, ExitReason.CANCELLED)))
         for thread in others:
             thread.join()
-        if network is not None:
-            network.close()
         return failed
 
     def _connect(self, run: _Run, members: Sequence[Replica]) -> ReplicaNetwork:

@@ -26,6 +26,7 @@ from emulator.core.operations import Operations
 from emulator.core.projects import Projects
 from emulator.core.service import Context, GapicService
 from emulator.services.aiplatform.custom_jobs import CustomJobs
+from emulator.services.aiplatform.held_calls import HeldCalls
 from emulator.services.aiplatform.lifecycle import is_over
 from emulator.services.aiplatform.names import location_of, new_parent, resource_name
 from emulator.services.aiplatform.state import AiplatformState
@@ -41,6 +42,7 @@ class JobService(GapicService):
         self._projects = projects
         self._operations = operations
         self._jobs = jobs
+        self._held = HeldCalls()
 
     def create_custom_job(self, request: CreateCustomJobRequest, context: Context) -> CustomJob:
         """Check the job, store it as PENDING and start it."""
@@ -52,7 +54,10 @@ class JobService(GapicService):
         return self._jobs.create(location, self._jobs.new_name(location), request.custom_job)
 
     def get_custom_job(self, request: GetCustomJobRequest, context: Context) -> CustomJob:
-        return self._state.custom_jobs.get(self._name(request.name))
+        """The job as it is; for clients that come back late, once it is over."""
+        name = self._name(request.name)
+        self._held.hold(context, self._jobs.over(name))
+        return self._state.custom_jobs.get(name)
 
     def list_custom_jobs(self, request: ListCustomJobsRequest, context: Context) -> ListCustomJobsResponse:
         parent = location_of(self._projects, request.parent).parent
