@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from google.api_core.exceptions import InvalidArgument, NotFound
+from google.api_core.exceptions import Cancelled, InvalidArgument, NotFound
 
 from emulator.core.interfaces import ObjectStore
 
 _LARGEST_LINE_BYTES = 10 << 20
+#: Rows between two looks at whether it was cancelled.
+_LOOK_EVERY = 1000
 _MARK = b"\xef\xbb\xbf"
 
 
@@ -36,9 +38,12 @@ class CsvTable:
     Raises NotFound where a file is missing, InvalidArgument for what is no such table.
     """
 
-    def __init__(self, objects: ObjectStore, uris: Iterable[str]) -> None:
-        """uris: a `*` in one stands for any characters."""
+    def __init__(
+        self, objects: ObjectStore, uris: Iterable[str], is_cancelled: Callable[[], bool] = lambda: False
+    ) -> None:
+        """uris: a `*` in one stands for any characters. is_cancelled: asked now and then while rows are read."""
         self._objects = objects
+        self._is_cancelled = is_cancelled
         self._files = [found for uri in uris for found in self._find(uri)]
         first = next(self._rows_of(self._files[0], 0), None)
         if first is None:
@@ -48,7 +53,10 @@ class CsvTable:
         self.columns = first.fields
 
     def rows(self) -> Iterator[Row]:
-        """Every row, each time anew. Raises InvalidArgument for a file with other columns, or that is no CSV."""
+        """Every row, each time anew.
+
+        Raises InvalidArgument for a file with other columns, or that is no CSV; Cancelled when that was asked for.
+        """
         number = 0
         for file in self._files:
             rows = self._rows_of(file, number)
@@ -58,6 +66,13 @@ class CsvTable:
             for row in rows:
                 yield row
                 number += 1
+                if number % _LOOK_EVERY == 0:
+                    self.check_cancelled()
+
+    def check_cancelled(self) -> None:
+        """Raises Cancelled when that was asked for."""
+        if self._is_cancelled():
+            raise Cancelled("Reading the dataset was cancelled.")
 
     def column(self, name: str) -> int:
         """The place of a column. Raises InvalidArgument when there is none of that name."""

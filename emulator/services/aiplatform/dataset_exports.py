@@ -6,14 +6,12 @@ Rows go through files on disk, since a file's name says of how many it is one: m
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO
-
-from google.api_core.exceptions import Cancelled
 
 from emulator.core.interfaces import ObjectStore
 from emulator.services.aiplatform.csv_table import CsvTable
@@ -22,7 +20,6 @@ from emulator.services.aiplatform.data_splits import Assign
 #: Rows of one file, as far as a row does not go beyond it.
 FILE_BYTES = 64 << 20
 _PIECE_BYTES = 1 << 20
-_LOOK_EVERY = 1000
 
 
 @dataclass(frozen=True)
@@ -46,12 +43,11 @@ class Exporter:
         assign: Assign,
         parts: tuple[str, ...],
         folder: str,
-        is_cancelled: Callable[[], bool] = lambda: False,
     ) -> Export:
         """`<folder>/training-00001-of-00002.csv` and so on, the header in each; a part without rows has one file.
 
         parts: every name that `assign` gives. folder: a gs:// URI without a slash at its end.
-        Raises Cancelled when `is_cancelled` says so, and whatever reading and writing raise.
+        Raises what reading and writing raise, Cancelled among it.
         """
         with ExitStack() as stack:
             local = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="export-", dir=self._scratch)))
@@ -62,17 +58,14 @@ class Exporter:
                 part = assign(row)
                 if part is not None:
                     writers[part].add(row.raw)
-                if row.number % _LOOK_EVERY == 0 and is_cancelled():
-                    raise Cancelled("The export was cancelled.")
-            files = {part: self._upload(writer, folder, is_cancelled) for part, writer in writers.items()}
+            files = {part: self._upload(writer, folder, table) for part, writer in writers.items()}
         return Export(files, {part: writer.rows for part, writer in writers.items()})
 
-    def _upload(self, writer: _Part, folder: str, is_cancelled: Callable[[], bool]) -> list[str]:
+    def _upload(self, writer: _Part, folder: str, table: CsvTable) -> list[str]:
         writer.close()
         uris = []
         for index, path in enumerate(writer.paths, start=1):
-            if is_cancelled():
-                raise Cancelled("The export was cancelled.")
+            table.check_cancelled()
             uri = f"{folder}/{writer.name}-{index:05}-of-{len(writer.paths):05}.csv"
             self._objects.write(uri, _pieces(path), "text/csv")
             path.unlink()

@@ -156,10 +156,10 @@ class DatasetService(GapicService):
         folder = f"{prefix}/export-data-{display_name}-{export_time(self._clock.now())}"
 
         def work(running: Running) -> ExportDataResponse:
-            table = CsvTable(self._objects, uris)
+            table = CsvTable(self._objects, uris, running.cancelled.is_set)
             assign = data_splits.assigner(config, table) if is_split else lambda row: "data"
             parts = data_splits.ROLES if is_split else ("data",)
-            export = self._exporter.write(table, assign, parts, folder, running.cancelled.is_set)
+            export = self._exporter.write(table, assign, parts, folder)
             return ExportDataResponse(exported_files=[uri for part in parts for uri in export.files[part]])
 
         metadata = ExportDataOperationMetadata(gcs_output_directory=folder)

@@ -67,12 +67,12 @@ class TrainingData:
         moment: of the call that asked for the training. report: gets a line about what was written.
         """
         dataset = self._dataset(parent, config)
-        table = CsvTable(self._objects, csv_uris(dataset))
+        table = CsvTable(self._objects, csv_uris(dataset), is_cancelled)
         # The word for tabular data was not seen in the real service.
         prefix = config.gcs_destination.output_uri_prefix.rstrip("/")
         folder = f"{prefix}/dataset-{config.dataset_id}-tables-{export_time(moment)}"
         assign = data_splits.assigner(config, table)
-        export = self._exporter.write(table, assign, ROLES, folder, is_cancelled)
+        export = self._exporter.write(table, assign, ROLES, folder)
         counts = ", ".join(f"{export.rows[role]} for {role}" for role in ROLES)
         report(f"Exported the rows of dataset {config.dataset_id} to {folder}: {counts}.")
         variables = {f"AIP_{role.upper()}_DATA_URI": f"{folder}/{role}-*.csv" for role in ROLES}

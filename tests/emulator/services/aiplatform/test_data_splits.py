@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 from collections import Counter
 from typing import Any
 
 import pytest
-from google.api_core.exceptions import InvalidArgument, NotFound
+from google.api_core.exceptions import Cancelled, InvalidArgument, NotFound
+from hypothesis import given
+from hypothesis import strategies as st
 from selfloop_apis import aiplatform_v1 as api
 
 from emulator.services.aiplatform.csv_table import CsvTable
@@ -87,7 +91,7 @@ def test_no_split_is_80_10_10(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "filled"),
+    ("stated", "filled"),
     [
         ({}, (0.8, 0.1, 0.1)),
         ({"training_fraction": 0.6}, (0.6, 0.2, 0.2)),
@@ -96,13 +100,15 @@ def test_no_split_is_80_10_10(count: int) -> None:
         ({"training_fraction": 0.5, "validation_fraction": 0.2, "test_fraction": 0.2}, (0.6, 0.2, 0.2)),
     ],
 )
-def test_fractions_left_out_are_filled(given: dict[str, float], filled: tuple[float, ...]) -> None:
-    assert fractions(api.FractionSplit(**given)) == pytest.approx(filled)
+def test_fractions_left_out_are_filled(stated: dict[str, float], filled: tuple[float, ...]) -> None:
+    assert fractions(api.FractionSplit(**stated)) == pytest.approx(filled)
 
 
-@pytest.mark.parametrize("given", [(0.8, 0.3, 0.1), (-0.1, 0.5, 0.6), (math.nan, 0.1, 0.1)])
-def test_fractions_that_cannot_be_are_refused(given: tuple[float, float, float]) -> None:
-    split = config("fraction_split", training_fraction=given[0], validation_fraction=given[1], test_fraction=given[2])
+@pytest.mark.parametrize("stated", [(0.8, 0.3, 0.1), (-0.1, 0.5, 0.6), (math.nan, 0.1, 0.1)])
+def test_fractions_that_cannot_be_are_refused(stated: tuple[float, float, float]) -> None:
+    split = config(
+        "fraction_split", training_fraction=stated[0], validation_fraction=stated[1], test_fraction=stated[2]
+    )
     with pytest.raises(InvalidArgument, match="sum up to at most 1"):
         check_split(split)
 
@@ -157,6 +163,36 @@ def test_a_key_that_is_no_column_is_refused(kind: str) -> None:
         roles(config(kind, key="when"), numbered(3))
     with pytest.raises(InvalidArgument, match=rf"Field: {kind}\.key; Message: Required"):
         check_split(config(kind))
+
+
+def test_reading_for_a_split_can_be_cancelled() -> None:
+    asked: list[int] = []
+
+    def is_cancelled() -> bool:
+        asked.append(1)
+        return len(asked) > 1
+
+    text = "t\n" + "2026-01-01T00:00:00Z\n" * 5000
+    data = CsvTable(MemoryObjects(a=text), ["gs://data/a.csv"], is_cancelled)
+    with pytest.raises(Cancelled):
+        assigner(config("timestamp_split", key="t"), data)
+    assert len(asked) == 2
+
+
+FIELD = st.text(st.characters(codec="utf-8", exclude_characters="\r\0", exclude_categories=["Cs"]), max_size=8)
+
+
+@given(st.lists(st.tuples(FIELD, FIELD, FIELD), max_size=20), st.integers(1, 30))
+def test_any_table_is_read_as_it_was_written(rows: list[tuple[str, str, str]], piece: int) -> None:
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    writer.writerows([("a", "b", "c"), *rows])
+    data = written.getvalue().encode()
+    objects = MemoryObjects(a="")
+    objects.read = lambda uri: (data[at : at + piece] for at in range(0, len(data), piece))  # type: ignore[method-assign]
+    found = CsvTable(objects, ["gs://data/a.csv"])
+    assert [tuple(row.fields) for row in found.rows()] == rows
+    assert found.header + b"".join(row.raw for row in found.rows()) == data
 
 
 def test_filter_split_is_refused() -> None:
