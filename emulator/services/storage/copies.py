@@ -85,12 +85,14 @@ class Copies:
                 if staged.size < source.size:
                     self._store.rewrites.save(rewrite, staged)
                     return Progress(source.size, staged.size, token=rewrite.token)
-                stored = self._commit(copy, staged)
+                # One transaction: no token may go on with a file that has become an object.
+                with self._store.database.transaction():
+                    stored = self._commit(copy, staged)
+                    self._store.rewrites.forget(rewrite.token)
             except BaseException:
                 staged.discard()
                 self._store.rewrites.forget(rewrite.token)
                 raise
-            self._store.rewrites.forget(rewrite.token)
             return Progress(source.size, source.size, stored)
         finally:
             os.close(copy.descriptor)

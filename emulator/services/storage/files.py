@@ -61,6 +61,8 @@ class Staged:
         self.size = size
         self.crc32c = crc32c
         self.is_linked = False
+        self.is_named = False
+        """whether it belongs to something that outlives a request, and a restart has to find it under its name"""
         self._md5 = checksums.StreamMd5() if md5 and size == 0 else None
 
     def write(self, data: bytes) -> None:
@@ -138,7 +140,9 @@ class Files:
         path = f"{self._incoming}/{name or secrets.token_hex(16)}"
         with _disk_errors():
             descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        return Staged(path, descriptor, md5=md5)
+        staged = Staged(path, descriptor, md5=md5)
+        staged.is_named = bool(name)
+        return staged
 
     def resume(self, name: str, size: int = -1, crc32c: int = 0) -> Staged | None:
         """A file staged under a name before; None when it is gone.
@@ -152,6 +156,7 @@ class Files:
             return None
         actual = os.fstat(descriptor).st_size
         staged = Staged(path, descriptor, size, crc32c)
+        staged.is_named = True
         if actual != size:
             staged.truncate(actual)
         return staged
@@ -200,8 +205,8 @@ class Files:
     def put(self, staged: Staged, bucket: str, name: str) -> str:
         """Move a staged file to its place in one step; gives back its name apart, or nothing for the tree.
 
-        Where there was nothing before, the file keeps its staged name besides (`is_linked`) until that is removed
-        after the commit: by it a restart tells what was never committed.
+        Where there was nothing before, and where a restart would need it, the file keeps its staged name besides
+        (`is_linked`), to be removed after the commit: by it a restart tells what was never committed.
         """
         parts = path_of(name)
         # A file that a job gave such a name is replaced like any other: it must not come back as newer.
@@ -211,14 +216,32 @@ class Files:
                     if not _is_folder(folder, parts[-1]):
                         staged.is_linked = _linked_new(staged.path, folder, parts[-1])
                         if not staged.is_linked:
-                            os.rename(staged.path, parts[-1], dst_dir_fd=folder)
+                            self._rename(staged, parts[-1], folder)
                         return ""
             except OSError as error:
                 if error.errno not in _NO_PLACE:
                     raise
-        apart = os.path.basename(staged.path)
-        os.rename(staged.path, self._apart / apart)
+        apart = secrets.token_hex(16)
+        self._rename(staged, str(self._apart / apart))
         return apart
+
+    def _rename(self, staged: Staged, target: str, folder: int | None = None) -> None:
+        """Put a staged file in the place of another; one that has to be found again keeps its name besides."""
+        path = staged.path
+        if staged.is_named:
+            path = str(self._incoming / secrets.token_hex(16))
+            try:
+                os.link(staged.path, path)
+                staged.is_linked = True
+            except OSError:
+                path = staged.path
+        try:
+            os.rename(path, target, dst_dir_fd=folder)
+        except OSError:
+            if staged.is_linked:
+                staged.is_linked = False
+                os.unlink(path)
+            raise
 
     def set_aside(self, bucket: str, name: str, signature: Signature, *, keep: bool) -> str:
         """Give an object's file in the tree a place apart, under the name given back.

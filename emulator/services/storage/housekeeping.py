@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import groupby
 from typing import Any
@@ -21,7 +23,7 @@ from emulator.services.storage.catalogue import StoredBucket, StoredObject
 from emulator.services.storage.lifecycle import Action
 from emulator.services.storage.part_uploads import PartUpload
 from emulator.services.storage.preconditions import Preconditions
-from emulator.services.storage.store import ObjectFiles
+from emulator.services.storage.store import ObjectChange, ObjectFiles
 
 logger = logging.getLogger(__name__)
 
@@ -29,21 +31,43 @@ logger = logging.getLogger(__name__)
 _SLACK = timedelta(hours=1)
 _DAY = 86_400_000_000
 _BATCH = 1000
+#: With more changes than this, reading the bucket anew costs less than the changes.
+_MOST_CHANGED = 10_000
+
+
+@dataclass
+class _Plan:
+    """When a bucket's rules are due next, as far as is known."""
+
+    fields: str
+    """the bucket's, for which this holds"""
+    earliest: int | None = None
+    changed: set[str] = field(default_factory=set)
+    """names to look at again"""
 
 
 class Housekeeping:
-    """A source of the emulator's schedule."""
+    """A source of the emulator's schedule.
+
+    A bucket with rules is read as a whole once, and afterwards what changes in it; the time found may be too early
+    when an object has gone meanwhile, and then nothing is due when it comes.
+    """
 
     name = "storage"
 
     def __init__(self, store: ObjectFiles) -> None:
         self._store = store
         self._put_off: dict[tuple[str, str, int], int] = {}
+        self._plans: dict[str, _Plan] = {}
+        self._lock = threading.Lock()
+        store.when_changed.append(self._note)
 
     def next_due(self) -> Due | None:
         times = [self._store.versions.next_hard_delete(), self._store.deleted_buckets.next_hard_delete()]
         for bucket, rules in self._ruled():
-            times.extend(self._rule_times(bucket, rules))
+            times.append(self._earliest(bucket, rules))
+            uploads = (lifecycle.upload_due(rules, one.name, one.created) for one in self._uploads(bucket.name))
+            times.extend(uploads)
         stamps = [stamp for stamp in times if stamp is not None]
         if not stamps:
             return None
@@ -57,7 +81,37 @@ class Housekeeping:
         for bucket, rules in self._ruled():
             self._store.publish(bucket.name)
             self._apply(bucket, rules, stamp)
+            with self._lock:
+                self._plans.pop(bucket.name, None)
         return ()
+
+    def _note(self, change: ObjectChange) -> None:
+        """Called after every change of an object."""
+        if change.stored.bucket in self._plans:
+            with self._lock:
+                plan = self._plans.get(change.stored.bucket)
+                if plan is not None:
+                    plan.changed.add(change.stored.name)
+                    if len(plan.changed) > _MOST_CHANGED:
+                        del self._plans[change.stored.bucket]
+
+    def _earliest(self, bucket: StoredBucket, rules: list[dict[str, Any]]) -> int | None:
+        """When the rules are due next for any generation of a bucket."""
+        with self._lock:
+            plan = self._plans.get(bucket.name)
+            known = plan is not None and plan.fields == bucket.fields
+            if plan is None or not known:
+                # Before reading, so that what changes meanwhile is looked at again.
+                plan = self._plans[bucket.name] = _Plan(bucket.fields)
+            names, plan.changed = plan.changed, set()
+        if known:
+            groups = (self._store.versions.all_of(bucket.name, name) for name in names)
+            rows: Iterable[tuple[StoredObject, int]] = (pair for group in groups for pair in _with_newer(group))
+        else:
+            rows = self._generations(bucket.name)
+        due = min(self._rule_times(bucket, rules, rows), default=None)
+        plan.earliest = min((time for time in (plan.earliest, due) if time is not None), default=None)
+        return plan.earliest
 
     def _end_soft_delete(self, now: int) -> None:
         while expired := self._store.versions.expired(now, _BATCH):
@@ -77,14 +131,12 @@ class Housekeeping:
             if rules:
                 yield bucket, rules
 
-    def _rule_times(self, bucket: StoredBucket, rules: list[dict[str, Any]]) -> Iterator[int]:
-        for stored, newer in self._generations(bucket.name):
-            action = lifecycle.action_on(rules, stored, lambda newer=newer: newer)  # type: ignore[misc]
+    def _rule_times(
+        self, bucket: StoredBucket, rules: list[dict[str, Any]], rows: Iterable[tuple[StoredObject, int]]
+    ) -> Iterator[int]:
+        for stored, newer in rows:
+            action = lifecycle.action_on(rules, stored, newer)
             due = None if action is None else self._possible(bucket, stored, action)
-            if due is not None:
-                yield due
-        for upload in self._uploads(bucket.name):
-            due = lifecycle.upload_due(rules, upload.name, upload.created)
             if due is not None:
                 yield due
 
@@ -108,9 +160,7 @@ class Housekeeping:
     def _generations(self, bucket: str) -> Iterator[tuple[StoredObject, int]]:
         """Every generation of a bucket with the number of newer ones of its name."""
         for _, group in groupby(self._rows(bucket), key=lambda row: row.name):
-            rows = list(group)
-            for index, row in enumerate(rows):
-                yield row, len(rows) - 1 - index
+            yield from _with_newer(list(group))
 
     def _rows(self, bucket: str) -> Iterator[StoredObject]:
         start: tuple[str, int] | None = ("", 0)
@@ -121,7 +171,7 @@ class Housekeeping:
 
     def _apply(self, bucket: StoredBucket, rules: list[dict[str, Any]], now: int) -> None:
         for stored, newer in self._generations(bucket.name):
-            action = lifecycle.best_of_due(rules, stored, lambda newer=newer: newer, now)  # type: ignore[misc]
+            action = lifecycle.best_of_due(rules, stored, newer, now)
             due = None if action is None else self._possible(bucket, stored, action)
             if action is None or due is None or due > now:
                 continue
@@ -154,3 +204,9 @@ class Housekeeping:
             self._store.delete(stored.bucket, stored.name, conditions=only_this)
         else:
             self._store.delete(stored.bucket, stored.name, generation=stored.generation)
+
+
+def _with_newer(rows: list[StoredObject]) -> Iterator[tuple[StoredObject, int]]:
+    """Generations of one name, oldest first, each with the number of newer ones."""
+    for index, row in enumerate(rows):
+        yield row, len(rows) - 1 - index

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from emulator.core.clock import Clock
 from emulator.core.state import Database
@@ -37,8 +38,15 @@ class _Folder:
     folders: tuple[str, ...]
 
 
+class Tell(Protocol):
+    def __call__(self, event: str, stored: StoredObject, now: int, other_generation: int = 0) -> None: ...
+
+
 class JobFiles:
-    def __init__(self, database: Database, catalogue: Catalogue, files: Files, clock: Clock) -> None:
+    """tell: called inside the transaction of every change, in the words of notifications."""
+
+    def __init__(self, database: Database, catalogue: Catalogue, files: Files, clock: Clock, tell: Tell) -> None:
+        self._tell = tell
         self._database = database
         self._catalogue = catalogue
         self._files = files
@@ -69,6 +77,8 @@ class JobFiles:
                     return row
                 if signature is None:
                     self._catalogue.delete(bucket, name)
+                    if row is not None:
+                        self._tell("OBJECT_DELETE", row, microseconds(self._clock.now()))
                     return None
             if not self._take_in(bucket, name, row):
                 return row
@@ -94,12 +104,14 @@ class JobFiles:
                 now = microseconds(self._clock.now())
                 generation = now if row is None else max(now, row.generation + 1)
                 content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-                self._catalogue.save(
-                    StoredObject(
-                        bucket, name, generation, 1, signature.inode, signature.size, signature.mtime_ns, crc32c, None,
-                        0, "", now, now, json.dumps({"contentType": content_type, "storageClass": "STANDARD"}),
-                    )
+                stored = StoredObject(
+                    bucket, name, generation, 1, signature.inode, signature.size, signature.mtime_ns, crc32c, None,
+                    0, "", now, now, json.dumps({"contentType": content_type, "storageClass": "STANDARD"}),
                 )  # fmt: skip
+                self._catalogue.save(stored)
+                self._tell("OBJECT_FINALIZE", stored, now, row.generation if row else 0)
+                if row is not None:
+                    self._tell("OBJECT_DELETE", row, now, generation)
         if row is not None and row.apart:
             self._files.remove(bucket, name, row.apart)
         return True

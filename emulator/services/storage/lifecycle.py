@@ -6,7 +6,7 @@ Source: https://cloud.google.com/storage/docs/lifecycle
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -61,11 +61,10 @@ def check_rules(rules: Iterable[Mapping[str, Any]]) -> None:
                 _midnight(value)
 
 
-def action_on(rules: Iterable[Mapping[str, Any]], stored: StoredObject, newer: Callable[[], int]) -> Action | None:
+def action_on(rules: Iterable[Mapping[str, Any]], stored: StoredObject, newer: int) -> Action | None:
     """What the rules will ask of a generation, were it to stay as it is; the earliest where it is several things.
 
-    newer: gives the number of newer generations of its name, and is asked only when it matters. Of what is due, a
-    deletion goes before a change of class, and the cheapest class before others.
+    newer: number of newer generations of its name.
     """
     fields: dict[str, Any] = {}
     found: list[Action] = []
@@ -83,10 +82,8 @@ def action_on(rules: Iterable[Mapping[str, Any]], stored: StoredObject, newer: C
     return min(found, key=lambda action: action.due, default=None)
 
 
-def best_of_due(
-    rules: Iterable[Mapping[str, Any]], stored: StoredObject, newer: Callable[[], int], now: int
-) -> Action | None:
-    """Of the actions that are due now, the one that is taken."""
+def best_of_due(rules: Iterable[Mapping[str, Any]], stored: StoredObject, newer: int, now: int) -> Action | None:
+    """Of the actions that are due now, the one taken: a deletion before a change of class, the cheapest class first."""
     due = []
     for rule in rules:
         action = action_on([rule], stored, newer)
@@ -107,9 +104,7 @@ def upload_due(rules: Iterable[Mapping[str, Any]], name: str, begun: int) -> int
     return min(found, default=None)
 
 
-def _due(
-    condition: Mapping[str, Any], stored: StoredObject, fields: Mapping[str, Any], newer: Callable[[], int]
-) -> int | None:
+def _due(condition: Mapping[str, Any], stored: StoredObject, fields: Mapping[str, Any], newer: int) -> int | None:
     """From when on all conditions hold; None for never."""
     storage_class = fields.get("storageClass", "STANDARD")
     wanted = condition.get("matchesStorageClass")
@@ -124,7 +119,7 @@ def _due(
         and _before(condition.get("createdBefore"), stored.created)
         and _before(condition.get("customTimeBefore"), custom)
         and _before(condition.get("noncurrentTimeBefore"), noncurrent)
-        and (not condition.get("numNewerVersions") or newer() >= condition["numNewerVersions"])
+        and (not condition.get("numNewerVersions") or newer >= condition["numNewerVersions"])
     )
     if not holds:
         return None

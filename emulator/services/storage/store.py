@@ -65,7 +65,7 @@ class ObjectFiles:
         """who is told of changes to objects, once they are committed"""
         self.files = Files(folder)
         self.generations = Generations(database, self.catalogue, self.versions, self.files)
-        self.jobs = JobFiles(database, self.catalogue, self.files, clock)
+        self.jobs = JobFiles(database, self.catalogue, self.files, clock, self._tell)
         self.uploads = ResumableUploads(database, clock, self.files, self.commit)
         self.rewrites = Rewrites(database, clock, self.files)
         self.parts = PartUploads(database, clock, self.files, self.commit)
@@ -251,7 +251,11 @@ class ObjectFiles:
                         break
                 self.jobs.settle(bucket, name)
         except BaseException:
-            staged.discard()
+            # What belongs to a session is for the session to keep or to drop.
+            if staged.is_named:
+                staged.close()
+            else:
+                staged.discard()
             raise
         staged.close()
         return stored

@@ -83,14 +83,9 @@ class Versions:
         )
         return int(rows[0]["latest"] or 0)
 
-    def noncurrent(self, bucket: str, name: str) -> list[StoredObject]:
-        """The noncurrent generations of one name, oldest first."""
-        rows = self._database.query(
-            f"SELECT {_ALL_COLUMNS} FROM storage_versions "  # noqa: S608  # constant columns
-            "WHERE bucket = ? AND name = ? AND soft_deleted = 0 ORDER BY generation",
-            (bucket, name),
-        )
-        return [StoredObject(*row) for row in rows]
+    def all_of(self, bucket: str, name: str) -> list[StoredObject]:
+        """The live and noncurrent generations of one name, oldest first."""
+        return self.generations(bucket, (name, 0), f"{name}\0", -1)
 
     def has_noncurrent(self, bucket: str) -> bool:
         return bool(

@@ -59,7 +59,7 @@ def stored(name: str = "logs/a.txt", *, deleted: int = 0, size: int = 100, **fie
 def test_condition_is_due_when_all_of_it_holds(
     condition: dict[str, Any], row: StoredObject, newer: int, due: int | None
 ) -> None:
-    action = lifecycle.action_on([{"action": {"type": "Delete"}, "condition": condition}], row, lambda: newer)
+    action = lifecycle.action_on([{"action": {"type": "Delete"}, "condition": condition}], row, newer)
     assert (action and action.due) == due if due is None else action is not None and action.due == due
 
 
@@ -70,14 +70,14 @@ def to_class(name: str, age: int = 1) -> dict[str, Any]:
 def test_deletion_goes_before_a_change_of_class_and_the_cheapest_class_before_others() -> None:
     classes = [to_class("NEARLINE"), to_class("ARCHIVE"), to_class("COLDLINE")]
     now = CREATED + 2 * DAY
-    best = lifecycle.best_of_due(classes, stored(), lambda: 0, now)
+    best = lifecycle.best_of_due(classes, stored(), 0, now)
     assert best is not None
     assert best.storage_class == "ARCHIVE"
     delete = {"action": {"type": "Delete"}, "condition": {"age": 1}}
-    best = lifecycle.best_of_due([*classes, delete], stored(), lambda: 0, now)
+    best = lifecycle.best_of_due([*classes, delete], stored(), 0, now)
     assert best is not None
     assert best.storage_class == ""
-    assert lifecycle.best_of_due(classes, stored(storageClass="ARCHIVE"), lambda: 0, now) is None
+    assert lifecycle.best_of_due(classes, stored(storageClass="ARCHIVE"), 0, now) is None
 
 
 @pytest.mark.parametrize(
