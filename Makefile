@@ -7,12 +7,12 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constrai
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: setup loop test
-setup: $(VENV)/.dev
+setup: $(VENV)/.dev $(VENV)/.clients
 
 loop: $(VENV)/.loop
 	$(BIN)/inv loop
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VENV)/.clients
 	$(BIN)/inv check
 	$(BIN)/inv test
 
@@ -29,4 +29,10 @@ $(VENV)/.loop: $(BIN)/uv pyproject.toml constraints/main.txt emulator/core/gener
 $(VENV)/.dev: $(VENV)/.loop
 	$(UV) --compile-bytecode --requirements pyproject.toml --extra dev
 	$(BIN)/python -m emulator setup --stubs
+	@touch $@
+
+# dvc and what else tests drive as a user would: in an environment of its own, for it brings a hundred packages.
+$(VENV)/.clients: $(BIN)/uv constraints/clients.txt
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(VENV)/clients
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV)/clients/bin/python --requirements constraints/clients.txt
 	@touch $@
