@@ -458,3 +458,13 @@ def test_file_put_under_gcs_is_listed_and_read(emulator: Emulator, bucket: Bucke
     for name in ("run/leak", "run/fifo"):
         with pytest.raises(NotFound):
             bucket.blob(name).download_as_bytes()
+
+
+def test_names_that_differ_in_unicode_form_or_case_are_different_objects(bucket: Bucket) -> None:
+    names = ["\u00c5/x", "A\u030a/x", "\u212b/x", "\u00e5/x", "FILE", "File", "file"]
+    put(bucket, *names)
+    assert [blob.name for blob in bucket.list_blobs()] == sorted(names, key=str.encode)
+    assert {name: bucket.blob(name).download_as_text() for name in names} == {name: name for name in names}
+    bucket.blob(names[1]).delete()
+    assert bucket.blob(names[0]).exists()
+    assert not bucket.blob(names[1]).exists()
