@@ -165,7 +165,7 @@ class Environments:
         shutil.rmtree(folder, ignore_errors=True)
         python = str(folder / "bin" / "python")
         offline = ["--offline"] if self._offline else []
-        constraints = ["--constraint", str(_CONSTRAINTS)] if _CONSTRAINTS.exists() else []
+        constraints = ["--constraint", str(_CONSTRAINTS)] if recipe.is_constrained and _CONSTRAINTS.exists() else []
         self._uv("venv", "--no-project", "--python", str(interpreter), str(folder))
         self._uv(
             *("pip", "install", "--python", python, *offline, *constraints, "--compile-bytecode"),

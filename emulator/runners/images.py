@@ -32,6 +32,8 @@ class Recipe:
     requirements: tuple[str, ...]
     image_python: str
     image_requirements: tuple[str, ...]
+    is_constrained: bool = True
+    """whether the rest of its libraries is that of constraints/images.txt"""
 
     @property
     def is_exact(self) -> bool:
@@ -116,7 +118,14 @@ def recipe(environment: str, own_python: str, has_python: Callable[[str], bool],
         raise NoEnvironment(f"The environment {environment} cannot be made here: {reason}.")
     python, chosen = choices[0]
     common = tuple(_table()["common"])
-    return Recipe(environment, python, (*chosen, *common), wanted, (*requirements, *common))
+    return Recipe(
+        environment,
+        python,
+        (*chosen, *common),
+        wanted,
+        (*requirements, *common),
+        bool(entry.get("constrained", True)),
+    )
 
 
 def _versions(requirements: tuple[str, ...], python: str) -> dict[str, str]:

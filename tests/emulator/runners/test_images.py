@@ -18,6 +18,8 @@ from emulator.settings import StandIn, parse_image_table
         ("us-docker.pkg.dev/vertex-ai/training/scikit-learn-cpu.0-23:latest", "sklearn-cpu.0-23"),
         ("gcr.io/cloud-aiplatform/prediction/sklearn-cpu.0-22:latest", "sklearn-cpu.0-23"),
         ("eu.gcr.io/cloud-aiplatform/training/xgboost-cpu.2-1@sha256:abc", "xgboost-cpu.2-1"),
+        ("us-docker.pkg.dev/vertex-ai/training/xgboost-cpu.1-6:latest", "xgboost-cpu.1-6"),
+        ("us-docker.pkg.dev/vertex-ai/training/tf-cpu.2-17.py310:latest", "tf-cpu.2-17"),
     ],
 )
 def test_uri_leads_to_an_environment(image: str, environment: str) -> None:
