@@ -66,7 +66,6 @@ class StreamMd5:
         self._digest = hashlib.md5(usedforsecurity=False)
         self._size = 0
         self._thread: threading.Thread | None = None
-        self._pieces: queue.Queue[bytes | None] = queue.Queue(maxsize=4)
 
     def update(self, data: bytes) -> None:
         self._size += len(data)
@@ -74,6 +73,7 @@ class StreamMd5:
             self._digest.update(data)
             return
         if self._thread is None:
+            self._pieces: queue.Queue[bytes | None] = queue.Queue(maxsize=4)
             self._thread = threading.Thread(target=self._run, name="md5", daemon=True)
             self._thread.start()
         self._pieces.put(data)

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from google.api_core.exceptions import BadRequest, PreconditionFailed
 
@@ -115,11 +115,11 @@ def shown_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def origin(uri: str) -> str:
     """Scheme and host for links that the client will follow."""
-    parts = urlsplit(uri)
-    host = parts.netloc or "storage.googleapis.com"
+    scheme, _, rest = uri.partition("://")
+    host = rest.partition("/")[0] or "storage.googleapis.com"
     if host.partition(":")[0] == "www.googleapis.com":
         return "https://storage.googleapis.com"
-    return f"{parts.scheme or 'https'}://{host}"
+    return f"{scheme or 'https'}://{host}"
 
 
 def new_object_fields(metadata: Mapping[str, Any], content_type: str, storage_class: str = "") -> dict[str, Any]:
