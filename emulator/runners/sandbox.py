@@ -348,7 +348,13 @@ class Sandbox:
             names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
             return dict.fromkeys((*names, *map(str.lower, names)), nowhere) | {"PIP_NO_INDEX": "1"}
         bundle = "/run/selfloop/ca.pem" if self._is_full else os.fspath(network.ca_bundle)
-        return network.environment(bundle, self.description.caller)
+        variables = dict(network.environment(bundle, self.description.caller))
+        if self.description.network is not None:
+            # gRPC, and with it TensorFlow, would ask the proxy for its siblings.
+            direct = ",".join(self.description.network.hosts)
+            for name in ("NO_PROXY", "no_proxy"):
+                variables[name] = ",".join(filter(None, (variables.get(name), direct)))
+        return variables
 
     def _shake_hands(self, control: socket.socket, process: SandboxProcess, orders: bytes) -> str:
         """Give the orders, take the listener, say go; why the program could not be executed, else nothing."""

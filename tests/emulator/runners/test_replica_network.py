@@ -113,3 +113,14 @@ def test_without_permission_replicas_stay_alone(make_runtime: MakeRuntime, monke
     assert "does not let sandboxes share a network" in network.problem
     (job,) = run_both(runtime, network, "print('ran')")
     assert job.lines[-1].text == "ran"
+
+
+def test_no_proxy_is_asked_for_a_replica(make_runtime: MakeRuntime) -> None:
+    """gRPC heeds the proxy's variables whatever it connects to: TensorFlow's workers would not find one another."""
+    runtime = make_runtime("full")
+    network = runtime.runner.connect(CALLER, NAMES)
+    try:
+        jobs = run_both(runtime, network, "import os; print(os.environ['NO_PROXY'], os.environ['no_proxy'])")
+    finally:
+        network.close()
+    assert jobs[0].lines[-1].text == " ".join([",".join(NAMES)] * 2)
