@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from emulator.core.state import Database
-from emulator.services.storage.files import Signature
 from emulator.services.storage.names import after_prefix
+from emulator.services.storage.staged import Signature
 
 COLUMNS = (
     "bucket, name, generation, metageneration, inode, size, mtime_ns, crc32c, md5, component_count, apart, created, "

@@ -21,9 +21,10 @@ from emulator.core.clock import Clock
 from emulator.core.state import Database
 from emulator.services.storage import checksums
 from emulator.services.storage.catalogue import Catalogue, StoredObject
-from emulator.services.storage.files import Files, Signature, is_open_for_writing
+from emulator.services.storage.files import Files, is_open_for_writing
 from emulator.services.storage.names import MAX_NAME_BYTES, is_object_name, path_of
 from emulator.services.storage.resources import microseconds
+from emulator.services.storage.staged import Signature
 
 _ATTEMPTS = 5
 _KNOWN_FOLDERS = 20_000

@@ -21,9 +21,10 @@ from emulator.core.state import Database
 from emulator.services.storage import checksums
 from emulator.services.storage.catalogue import StoredObject
 from emulator.services.storage.checksums import Expected
-from emulator.services.storage.files import Files, Staged
+from emulator.services.storage.files import Files
 from emulator.services.storage.preconditions import Preconditions
 from emulator.services.storage.resources import microseconds
+from emulator.services.storage.staged import Staged
 from emulator.services.storage.xml_documents import xml_error
 
 MOST_PARTS = 10_000

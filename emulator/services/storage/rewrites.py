@@ -13,8 +13,9 @@ from google.api_core.exceptions import BadRequest
 
 from emulator.core.clock import Clock
 from emulator.core.state import Database
-from emulator.services.storage.files import Files, Staged
+from emulator.services.storage.files import Files
 from emulator.services.storage.resources import microseconds
+from emulator.services.storage.staged import Staged
 
 #: A call that names no limit copies at most this much where bytes have to move.
 BYTES_PER_CALL = 1 << 30

@@ -22,7 +22,7 @@ from emulator.core.state import Database
 from emulator.services.storage import checksums, preconditions, protection, resources
 from emulator.services.storage.catalogue import Catalogue, StoredBucket, StoredObject
 from emulator.services.storage.deleted_buckets import DeletedBuckets
-from emulator.services.storage.files import Files, Signature, Staged
+from emulator.services.storage.files import Files
 from emulator.services.storage.generations import Generations
 from emulator.services.storage.job_files import JobFiles
 from emulator.services.storage.names import after_prefix, check_bucket_name, check_object_name, path_of, split_uri
@@ -30,6 +30,7 @@ from emulator.services.storage.part_uploads import PartUploads
 from emulator.services.storage.preconditions import Preconditions
 from emulator.services.storage.resources import microseconds
 from emulator.services.storage.rewrites import Rewrites
+from emulator.services.storage.staged import Signature, Staged
 from emulator.services.storage.uploads import ResumableUploads
 from emulator.services.storage.versions import Position, Versions
 

@@ -23,9 +23,10 @@ from emulator.core.clock import Clock
 from emulator.core.state import Database
 from emulator.services.storage.catalogue import StoredObject
 from emulator.services.storage.checksums import Expected
-from emulator.services.storage.files import Files, Staged
+from emulator.services.storage.files import Files
 from emulator.services.storage.preconditions import Preconditions
 from emulator.services.storage.resources import microseconds
+from emulator.services.storage.staged import Staged
 
 #: What is held of an unfinished upload is a multiple of this.
 QUANTUM = 256 * 1024

@@ -25,7 +25,8 @@ from emulator.core.state import Database
 from emulator.services.storage import ObjectFiles
 from emulator.services.storage.catalogue import Catalogue
 from emulator.services.storage.checksums import Expected
-from emulator.services.storage.files import Files, Staged
+from emulator.services.storage.files import Files
+from emulator.services.storage.staged import Staged
 from emulator.services.storage.preconditions import NONE
 
 def die(*_, **__):
