@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from google.api_core.exceptions import BadRequest, NotFound
+from google.api_core.exceptions import NotFound
 from google.cloud.aiplatform_v1 import (
     JobServiceClient,
     JobState,
@@ -184,11 +184,11 @@ def test_list_and_delete_training_pipelines(pipelines: PipelineServiceClient, bu
         pipelines.get_training_pipeline(name=name)
 
 
-def test_training_pipeline_with_a_dataset_is_refused_by_name(
+def test_training_pipeline_with_an_unknown_dataset_is_not_found(
     pipelines: PipelineServiceClient, bucket: Bucket, parent: str
 ) -> None:
     pipeline = training_pipeline(bucket, input_data_config={"dataset_id": "123"})
-    with pytest.raises(BadRequest, match="input_data_config is not emulated yet"):
+    with pytest.raises(NotFound, match=r"The Dataset `projects/.*/datasets/123` does not exist"):
         pipelines.create_training_pipeline(parent=parent, training_pipeline=pipeline)
 
 
