@@ -37,6 +37,8 @@ ImageUri = Annotated[
     str, StringConstraints(pattern=r"^[a-z0-9][\w.-]*(:\d+)?(/[\w.-]+)+(:[\w.-]+|@sha256:[0-9a-f]{64})?$")
 ]
 Version = Annotated[str, StringConstraints(pattern=r"^(\d+|[a-z][a-zA-Z0-9-]{0,126}[a-z0-9])$")]
+AcceleratorType = Annotated[str, StringConstraints(pattern=r"^(NVIDIA|TPU)_[A-Z0-9_]+$")]
+ServiceAccount = Annotated[str, StringConstraints(pattern=r"^[^@\s]+@[^@\s]+$")]
 VariableName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*$")]
 Labels = dict[LabelKey, LabelValue]
 
@@ -105,7 +107,48 @@ class Dataset(Settings):
     seed: int = 1
 
 
-class Training(Settings):
+class Machine(Settings):
+    """google.cloud.aiplatform.v1.MachineSpec, and as whom what runs on it calls Google."""
+
+    machine_type: str = Field(min_length=1)
+    accelerator_type: AcceleratorType | None = None
+    """null: no accelerator"""
+    accelerator_count: int = Field(0, ge=0)
+    service_account: ServiceAccount | None = None
+    """null: Vertex AI's own"""
+
+    @model_validator(mode="after")
+    def _accelerator_is_whole(self) -> Self:
+        if (self.accelerator_type is None) != (self.accelerator_count == 0):
+            raise ValueError("accelerator_type and accelerator_count must be set together")
+        return self
+
+    @property
+    def machine_spec(self) -> dict[str, str | int]:
+        """As the API takes it."""
+        spec: dict[str, str | int] = {"machine_type": self.machine_type}
+        if self.accelerator_type is not None:
+            spec |= {"accelerator_type": self.accelerator_type, "accelerator_count": self.accelerator_count}
+        return spec
+
+    @property
+    def machine(self) -> str:
+        """In words."""
+        with_ = f" with {self.accelerator_count} {self.accelerator_type}" if self.accelerator_type else ""
+        return f"{self.machine_type}{with_}"
+
+
+class Scheduling(Settings):
+    """When a training may start and start again (google.cloud.aiplatform.v1.Scheduling)."""
+
+    strategy: Literal["ON_DEMAND", "STANDARD", "SPOT", "FLEX_START"] = "STANDARD"
+    max_wait_duration_seconds: int | None = Field(None, ge=0)
+    """with FLEX_START: how long to wait for machines; null leaves it to Vertex AI"""
+    restart_job_on_worker_restart: bool = False
+    disable_retries: bool = False
+
+
+class Training(Machine):
     """One TrainingPipeline whose CustomJob runs a Python package (google.cloud.aiplatform.v1.CustomJobSpec)."""
 
     python_module: ModuleName
@@ -113,19 +156,26 @@ class Training(Settings):
     dataset: str
     """key of a data set; its gs:// URI is the value of --data"""
     image_uri: ImageUri
-    machine_type: str = "n1-standard-4"
+    machine_type: str = Field("n1-standard-4", min_length=1)
+    boot_disk_size_gb: int = Field(100, ge=100, le=64_000)
     replica_count: int = Field(1, ge=1)
+    """one chief, the others workers; all run the same module"""
     timeout_seconds: int = Field(3600, ge=1)
+    scheduling: Scheduling = Scheduling()
     args: tuple[str, ...] = ()
     env: dict[VariableName, str] = Field(default_factory=dict)
     labels: Labels = Field(default_factory=dict)
-    service_account: str | None = None
+    network: str | None = Field(None, min_length=1)
+    """full name of the network to peer with: projects/NUMBER/global/networks/NAME"""
+    persistent_resource_id: str | None = Field(None, min_length=1)
+    """machines kept between trainings"""
 
 
 class Serving(Settings):
     """The container that answers for a model (google.cloud.aiplatform.v1.ModelContainerSpec)."""
 
     image_uri: ImageUri
+    env: dict[VariableName, str] = Field(default_factory=dict)
 
 
 class Model(Settings):
@@ -143,14 +193,14 @@ class Model(Settings):
     labels: Labels = Field(default_factory=dict)
 
 
-class DeployedModel(Settings):
+class DeployedModel(Machine):
     """One version of a model on an endpoint (google.cloud.aiplatform.v1.DeployedModel)."""
 
     model: str
     """key of a model"""
     version: Version = "default"
     """number or alias"""
-    machine_type: str = "n1-standard-2"
+    machine_type: str = Field("n1-standard-2", min_length=1)
     min_replica_count: int = Field(1, ge=1)
     max_replica_count: int = Field(1, ge=1)
     traffic_percentage: int = Field(100, ge=0, le=100)

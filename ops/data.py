@@ -61,18 +61,45 @@ def upload(config: Config, clients: Clients, key: str, file: Path, report: Repor
     dataset = config.datasets[key]
     blob = clients.storage.bucket(config.bucket_name(dataset.bucket)).blob(dataset.object)
     size = file.stat().st_size
-    with file.open("rb") as handle, report.reading(handle, size, dataset.object) as shown:
+    with (
+        bucket_of(config, dataset.bucket),
+        file.open("rb") as handle,
+        report.reading(handle, size, dataset.object) as shown,
+    ):
         # The client compares the CRC32C of what was stored with its own.
         blob.upload_from_file(shown, size=size, content_type="text/csv", checksum="crc32c", timeout=UPLOAD_SECONDS)
     return str(blob.generation)
 
 
 @contextmanager
+def bucket_of(config: Config, key: str) -> Iterator[None]:
+    """Say of a bucket that is not there how it is made. Raises ResourceNotFound."""
+    from google.api_core.exceptions import NotFound
+
+    try:
+        yield
+    except NotFound:
+        raise ResourceNotFound(
+            f"bucket {config.bucket_name(key)} does not exist; make it with: inv init --env {config.environment}"
+        ) from None
+
+
+@contextmanager
 def head(config: Config, clients: Clients, key: str) -> Iterator[Path]:
-    """The first lines of the data set's object as a local file, for as long as the block runs."""
+    """The first lines of the data set's object as a local file, for as long as the block runs.
+
+    Raises ResourceNotFound when the object is not there.
+    """
+    from google.api_core.exceptions import NotFound
+
     dataset = config.datasets[key]
     blob = clients.storage.bucket(config.bucket_name(dataset.bucket)).blob(dataset.object)
-    beginning: bytes = blob.download_as_bytes(start=0, end=HEAD_BYTES - 1, timeout=TIMEOUT_SECONDS)
+    try:
+        beginning: bytes = blob.download_as_bytes(start=0, end=HEAD_BYTES - 1, timeout=TIMEOUT_SECONDS)
+    except NotFound:
+        raise ResourceNotFound(
+            f"{config.dataset_uri(key)} does not exist; make it with: inv data.seed --env {config.environment}"
+        ) from None
     if len(beginning) == HEAD_BYTES:
         beginning = beginning[: beginning.rfind(b"\n") + 1]
     with tempfile.TemporaryDirectory(prefix="selfloop-data-") as folder:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ops import worlds
 from ops.clients import TIMEOUT_SECONDS, Clients
 from ops.errors import OpsError, ResourceNotFound
 from ops.progress import Report
@@ -33,12 +34,34 @@ class Wanted:
     min_replica_count: int
     max_replica_count: int
     traffic_percentage: int
+    accelerator_type: str = ""
+    """empty: none"""
+    accelerator_count: int = 0
+    service_account: str = ""
+    """empty: Vertex AI's own"""
+
+    @property
+    def machine_spec(self) -> dict[str, Any]:
+        """As the API takes it."""
+        spec: dict[str, Any] = {"machine_type": self.machine_type}
+        if self.accelerator_type:
+            spec |= {"accelerator_type": self.accelerator_type, "accelerator_count": self.accelerator_count}
+        return spec
 
     def is_served_by(self, deployed: DeployedModel) -> bool:
-        """Whether a deployed model is this version on this machine type; both can only be had by deploying anew."""
-        machine_type = deployed.dedicated_resources.machine_spec.machine_type
-        same_model = model_id(deployed) == self.model.rsplit("/", 1)[-1]
-        return same_model and deployed.model_version_id == self.version_id and machine_type == self.machine_type
+        """Whether a deployed model is this version on such a machine: neither can be had but by deploying anew."""
+        here = (model_id(deployed), deployed.model_version_id, *machine_of(deployed))
+        return here == (
+            self.model.rsplit("/", 1)[-1], self.version_id,
+            self.machine_type, self.accelerator_type, self.accelerator_count, self.service_account,
+        )  # fmt: skip
+
+
+def machine_of(deployed: DeployedModel) -> tuple[str, str, int, str]:
+    """Machine type, accelerator's type (empty for none) and count, and service account of what is deployed."""
+    spec = deployed.dedicated_resources.machine_spec
+    accelerator_type = spec.accelerator_type.name if spec.accelerator_count else ""
+    return spec.machine_type, accelerator_type, spec.accelerator_count, deployed.service_account
 
 
 def converge(
@@ -126,10 +149,11 @@ def _deploy(clients: Clients, endpoint: Endpoint, version: Wanted, report: Repor
             "deployed_model": {
                 "model": f"{version.model}@{version.version_id}",
                 "dedicated_resources": {
-                    "machine_spec": {"machine_type": version.machine_type},
+                    "machine_spec": version.machine_spec,
                     "min_replica_count": version.min_replica_count,
                     "max_replica_count": version.max_replica_count,
                 },
+                "service_account": version.service_account,
             },
             # No traffic_split: the endpoint's stays, and the newcomer gets none yet.
         }
@@ -137,9 +161,8 @@ def _deploy(clients: Clients, endpoint: Endpoint, version: Wanted, report: Repor
         try:
             response = operation.result(timeout=DEPLOY_SECONDS)
         except KeyboardInterrupt:
-            raise OpsError(
-                f"stopped waiting; the deployment goes on: gcloud ai operations describe {operation.operation.name}"
-            ) from None
+            look = worlds.shell_command(f"gcloud ai operations describe {operation.operation.name}")
+            raise OpsError(f"stopped waiting; the deployment goes on: {look}") from None
         deployed: DeployedModel = response.deployed_model
         step.outcome = f"deployed model {deployed.id}"
     return deployed

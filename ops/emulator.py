@@ -19,7 +19,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ops.config import ROOT, Config
 from ops.control import Control, find_control, running_control
@@ -224,6 +224,15 @@ def coverage_text(levels: Mapping[str, Mapping[str, str]], *, by_method: bool) -
         )
         lines.append(f"{service}: {told}")
     return "\n".join(lines)
+
+
+def journal_text(calls: Sequence[Mapping[str, Any]]) -> str:
+    """One line a call, in the order given."""
+    return "\n".join(
+        f"{call['time']} {call['transport']:5} {call['milliseconds']:8.1f} ms {call['status']:18} {call['method']}"
+        + (f"  {call['detail']}" if call["detail"] else "")
+        for call in calls
+    )
 
 
 def _opened(state: Path, name: str) -> BinaryIO:

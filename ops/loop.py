@@ -139,12 +139,12 @@ def _made(
     env = "" if config.environment == "local" else f" --env {config.environment}"
     uri = config.dataset_uri(model.training.dataset)
     return [
-        Made("data", uri, f"gcloud storage ls -l {uri}"),
+        Made("data", uri, worlds.shell_command(f"gcloud storage ls -l {uri}")),
         Made("training job", _short(trained.custom_job), training.look_command(config, trained.custom_job)),
         Made(
             "model version",
             _short(trained.versioned_name),
-            f"gcloud ai models describe {model_key}@{trained.version_id} {where}",
+            worlds.shell_command(f"gcloud ai models describe {model_key}@{trained.version_id} {where}"),
         ),
         Made("evaluation", evaluations.summary(evaluation) if evaluation else "none", f"inv model.describe{env}"),
         Made("endpoint", _short(endpoint.name), f"inv endpoint.status{env}"),

@@ -14,7 +14,7 @@ from typing import Any
 from ops import evaluations
 from ops.clients import TIMEOUT_SECONDS, Clients
 from ops.config import ROOT, Config
-from ops.errors import OpsError
+from ops.errors import OpsError, ResourceNotFound
 
 MODEL_FILE = "model.joblib"
 MODULE_SECONDS = 300
@@ -33,11 +33,16 @@ def predict(clients: Clients, endpoint_name: str, instances: Sequence[Any]) -> P
     """What the endpoint answers.
 
     instances: JSON values; numbers travel as doubles.
+    Raises ResourceNotFound when there is no such endpoint.
     """
+    from google.api_core.exceptions import NotFound
     from google.protobuf import json_format, struct_pb2
 
     values = [json_format.ParseDict(instance, struct_pb2.Value()) for instance in instances]
-    response = clients.predictions.predict(endpoint=endpoint_name, instances=values, timeout=TIMEOUT_SECONDS)
+    try:
+        response = clients.predictions.predict(endpoint=endpoint_name, instances=values, timeout=TIMEOUT_SECONDS)
+    except NotFound:
+        raise ResourceNotFound(f"{endpoint_name} does not exist; make it with: inv deploy") from None
     message = type(response).pb(response)
     answers = [json_format.MessageToDict(value) for value in message.predictions]
     return Predictions(answers, response.deployed_model_id, response.model_version_id)
@@ -48,6 +53,21 @@ def sample_instances(config: Config, key: str, data_file: Path, limit: int) -> l
     module = config.models[key].instances
     printed = _run([sys.executable, "-m", module, "--data", str(data_file), "--limit", str(limit)], "")
     return [json.loads(line) for line in printed.splitlines()]
+
+
+def given_text(given: str) -> str:
+    """JSON as it stands, a file's content, or standard input for a dash.
+
+    Raises OpsError for what is none of these.
+    """
+    if given == "-":
+        return sys.stdin.read()
+    if given.lstrip()[:1] in ("[", "{"):
+        return given
+    path = Path(given)
+    if not path.is_file():
+        raise OpsError(f"{given} is neither JSON nor a file; write [[1, 2]] or the path of a file")
+    return path.read_text("utf-8")
 
 
 def read_instances(text: str) -> list[Any]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ops import evaluations, labels
+from ops import deploy, evaluations, labels, worlds
 from ops.clients import TIMEOUT_SECONDS, Clients
 from ops.config import Config
-from ops.errors import ResourceNotFound
+from ops.errors import OpsError, ResourceNotFound
+
+DEFAULT_ALIAS = "default"
+DELETE_SECONDS = 600
 
 
 def list_models(config: Config, clients: Clients) -> list[dict[str, Any]]:
@@ -44,6 +47,50 @@ def describe_model(config: Config, clients: Clients, key: str) -> dict[str, Any]
         "description": versions[0].description if versions else "",
         "versions": [_version(clients, name, version) for version in versions],
     }
+
+
+def endpoints_of_model(config: Config, clients: Clients, key: str) -> list[str]:
+    """Names of the endpoints on which a version of the model is deployed, in order."""
+    found = clients.endpoints.list_endpoints(parent=config.parent, timeout=TIMEOUT_SECONDS)
+    serving = [e for e in found if any(deploy.model_id(deployed) == key for deployed in e.deployed_models)]
+    return sorted(config.endpoint_name(endpoint.name.rsplit("/", 1)[-1]) for endpoint in serving)
+
+
+def removable(config: Config, clients: Clients, key: str, version: str | None) -> str:
+    """Name of the model, or of one version with its number, that may be deleted.
+
+    Raises ResourceNotFound when there is none, OpsError when the registry would refuse: it is deployed, or it is
+    the default version.
+    """
+    from google.api_core.exceptions import NotFound
+
+    name = config.model_name(key)
+    asked = f"{name}@{version}" if version else name
+    try:
+        model = clients.models.get_model(name=asked, timeout=TIMEOUT_SECONDS)
+    except NotFound:
+        raise ResourceNotFound(
+            f"{asked} does not exist; look with: inv model.list --env {config.environment}"
+        ) from None
+    chosen = f"{name}@{model.version_id}" if version else name
+    if version and DEFAULT_ALIAS in model.version_aliases:
+        raise OpsError(f"{chosen} is the default version; train another one, or remove the whole model")
+    for endpoint in clients.endpoints.list_endpoints(parent=config.parent, timeout=TIMEOUT_SECONDS):
+        for deployed in endpoint.deployed_models:
+            if deploy.model_id(deployed) == key and (not version or deployed.model_version_id == model.version_id):
+                endpoint_id = endpoint.name.rsplit("/", 1)[-1]
+                undeploy = worlds.shell_command(
+                    f"gcloud ai endpoints undeploy-model {endpoint_id} --deployed-model-id={deployed.id} "
+                    f"--region={config.location} --project={config.project}"
+                )
+                raise OpsError(f"{chosen} is deployed on endpoint {endpoint_id}; take it off first: {undeploy}")
+    return chosen
+
+
+def remove(clients: Clients, name: str) -> None:
+    """Delete a model, or the version that follows `@`."""
+    delete = clients.models.delete_model_version if "@" in name else clients.models.delete_model
+    delete(name=name, timeout=TIMEOUT_SECONDS).result(timeout=DELETE_SECONDS)
 
 
 def _version(clients: Clients, name: str, version: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ops import data, evaluations, labels, packages
+from ops import data, evaluations, labels, packages, worlds
 from ops.clients import TIMEOUT_SECONDS, Clients, patient
 from ops.config import ROOT, Config, Model, Training
 from ops.errors import INTERRUPTED, OpsError
@@ -113,7 +113,7 @@ def described(config: Config, key: str) -> str:
     package = packages.package_of(training.python_module)
     return (
         f"train {key}: {training.python_module} ({package.file_name} {package.digest}) in {training.image_uri} on "
-        f"{training.replica_count} x {training.machine_type}, data {config.dataset_uri(training.dataset)}, "
+        f"{training.replica_count} x {training.machine}, data {config.dataset_uri(training.dataset)}, "
         f"at most {training.timeout_seconds} s"
     )
 
@@ -150,7 +150,7 @@ def upload_package(config: Config, clients: Clients, model: Model, package: pack
     bucket = clients.storage.bucket(config.bucket_name(model.bucket))
     blob = bucket.blob(package.object_name)
     if not blob.exists(timeout=TIMEOUT_SECONDS):
-        with packages.built(package) as file:
+        with data.bucket_of(config, model.bucket), packages.built(package) as file:
             blob.upload_from_filename(str(file), content_type="application/gzip", timeout=TIMEOUT_SECONDS)
     return f"gs://{bucket.name}/{package.object_name}"
 
@@ -218,8 +218,8 @@ def look_command(config: Config, custom_job: str) -> str:
     """The command that shows a job's log; before there is a job, the one that lists them."""
     region = f"--region={config.location} --project={config.project}"
     if not custom_job:
-        return f"gcloud ai custom-jobs list {region}"
-    return f"gcloud ai custom-jobs stream-logs {custom_job.rsplit('/', 1)[-1]} {region}"
+        return worlds.shell_command(f"gcloud ai custom-jobs list {region}")
+    return worlds.shell_command(f"gcloud ai custom-jobs stream-logs {custom_job.rsplit('/', 1)[-1]} {region}")
 
 
 def _training_pipeline(config: Config, key: str, package_uri: str, model_labels: dict[str, str]) -> dict[str, Any]:
@@ -232,8 +232,8 @@ def _training_pipeline(config: Config, key: str, package_uri: str, model_labels:
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
     pool: dict[str, Any] = {
         "replica_count": 1,
-        "machine_spec": {"machine_type": training.machine_type},
-        "disk_spec": {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": 100},
+        "machine_spec": training.machine_spec,
+        "disk_spec": {"boot_disk_type": "pd-ssd", "boot_disk_size_gb": training.boot_disk_size_gb},
         "python_package_spec": {
             "executor_image_uri": training.image_uri,
             "python_module": training.python_module,
@@ -250,10 +250,11 @@ def _training_pipeline(config: Config, key: str, package_uri: str, model_labels:
         "base_output_directory": {
             "output_uri_prefix": f"gs://{config.bucket_name(model.bucket)}/training/{key}/{stamp}"
         },
-        "scheduling": {"timeout": f"{training.timeout_seconds}s"},
+        "scheduling": _scheduling(training),
     }
-    if training.service_account:
-        inputs["service_account"] = training.service_account
+    for name in ("service_account", "network", "persistent_resource_id"):
+        if value := getattr(training, name):
+            inputs[name] = value
     return {
         "display_name": f"train-{key}",
         "labels": labels.owned(config, training.labels),
@@ -262,12 +263,28 @@ def _training_pipeline(config: Config, key: str, package_uri: str, model_labels:
         "model_to_upload": {
             "display_name": model.display_name or key,
             "description": model.description,
-            "container_spec": {"image_uri": model.serving.image_uri},
+            "container_spec": {
+                "image_uri": model.serving.image_uri,
+                "env": [{"name": name, "value": value} for name, value in model.serving.env.items()],
+            },
             "labels": model_labels,
             "version_aliases": ["default"],
             "version_description": f"{training.python_module} at {commit[:12]}",
         },
     }
+
+
+def _scheduling(training: Training) -> dict[str, Any]:
+    declared = training.scheduling
+    scheduling: dict[str, Any] = {
+        "timeout": f"{training.timeout_seconds}s",
+        "strategy": declared.strategy,
+        "restart_job_on_worker_restart": declared.restart_job_on_worker_restart,
+        "disable_retries": declared.disable_retries,
+    }
+    if declared.max_wait_duration_seconds is not None:
+        scheduling["max_wait_duration"] = f"{declared.max_wait_duration_seconds}s"
+    return scheduling
 
 
 def _backing_job(pipeline: TrainingPipeline) -> str:

@@ -65,6 +65,11 @@ def emulator_variables(environ: Mapping[str, str]) -> list[str]:
     return found
 
 
+def shell_command(command: str, environ: Mapping[str, str] = os.environ) -> str:
+    """A command for the person to type, so that it reaches the world that this process is connected to."""
+    return f"inv emulator.exec -- {command}" if emulator_variables(environ) else command
+
+
 def announce(config: Config, *, emulated: bool = False) -> None:
     """Say on standard error which project of which world is about to be changed."""
     where = "on the emulator" if world_of(config, emulated=emulated) == "emulator" else "on Google Cloud"

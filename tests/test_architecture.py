@@ -98,6 +98,17 @@ def test_services_do_not_import_one_another() -> None:
     assert not wrong
 
 
+def test_only_the_table_of_contents_imports_the_tasks() -> None:
+    wrong = {
+        f"{module}: {name}"
+        for module in modules("ops")
+        if module.parts[1] != "tasks"
+        for name in imported_modules(module)
+        if name == "ops.tasks" or name.startswith("ops.tasks.")
+    }
+    assert not wrong
+
+
 def test_ml_imports_only_what_the_training_image_has() -> None:
     allowed = ML_PACKAGES | sys.stdlib_module_names
     wrong = {

@@ -26,6 +26,9 @@ def desired(config: Config) -> Iterator[Resource]:
             slots[f"{deployed.model}@{version}"] = {
                 "version_id": version if version.isdecimal() else Reference(model, version),
                 "machine_type": deployed.machine_type,
+                "accelerator_type": deployed.accelerator_type or "",
+                "accelerator_count": deployed.accelerator_count,
+                "service_account": deployed.service_account or "",
                 "min_replica_count": deployed.min_replica_count,
                 "max_replica_count": deployed.max_replica_count,
                 "traffic_percentage": deployed.traffic_percentage,
@@ -72,14 +75,7 @@ def apply(change: Change, config: Config, clients: Clients, report: Report) -> d
     assert change.desired is not None  # noqa: S101 -- only a deletion has none
     spec: Any = change.desired.spec
     wanted = [
-        deploy.Wanted(
-            model=config.model_name(slot.split("@")[0]),
-            version_id=fields["version_id"],
-            machine_type=fields["machine_type"],
-            min_replica_count=fields["min_replica_count"],
-            max_replica_count=fields["max_replica_count"],
-            traffic_percentage=fields["traffic_percentage"],
-        )
+        deploy.Wanted(model=config.model_name(slot.split("@")[0]), **fields)
         for slot, fields in spec["deployed_models"].items()
     ]
     described = {field: spec[field] for field in ("display_name", "description", "labels")}
@@ -131,9 +127,13 @@ def _matched(
 
 def _slot(deployed: DeployedModel, split: Mapping[str, int]) -> dict[str, object]:
     resources = deployed.dedicated_resources
+    machine_type, accelerator_type, accelerator_count, service_account = deploy.machine_of(deployed)
     return {
         "version_id": deployed.model_version_id,
-        "machine_type": resources.machine_spec.machine_type,
+        "machine_type": machine_type,
+        "accelerator_type": accelerator_type,
+        "accelerator_count": accelerator_count,
+        "service_account": service_account,
         "min_replica_count": resources.min_replica_count,
         "max_replica_count": resources.max_replica_count,
         "traffic_percentage": split.get(deployed.id, 0),

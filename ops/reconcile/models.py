@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from google.cloud.aiplatform_v1 import Model
 
 DEFAULT = "default"
-RETRAINS = frozenset({"code", "training", "serving_image_uri"})
+RETRAINS = frozenset({"code", "training", "serving_image_uri", "serving_env"})
 """fields whose change asks for a new version"""
 DELETE_SECONDS = 600
 
@@ -36,6 +36,7 @@ def desired(config: Config) -> Iterator[Resource]:
                 "code": package.digest,
                 "training": training.fingerprint(config, model.training),
                 "serving_image_uri": model.serving.image_uri,
+                "serving_env": model.serving.env,
                 "evaluated": True,
             },
             depends_on=tuple(buckets.resource_name(config, name) for name in sorted(needed)),
@@ -103,6 +104,7 @@ def _resource(config: Config, clients: Clients, model: Model) -> Resource:
         "code": found.get(labels.CODE),
         "training": found.get(labels.TRAINING),
         "serving_image_uri": model.container_spec.image_uri,
+        "serving_env": {variable.name: variable.value for variable in model.container_spec.env},
         "evaluated": evaluation is not None,
     }
     return Resource("model", name, spec, outputs=_aliases(config, clients, name, model))

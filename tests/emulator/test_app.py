@@ -147,9 +147,7 @@ def test_command_in_isolation_reaches_the_emulator_and_nothing_else(emulator: Em
     command = [sys.executable, "-m", "emulator", "isolated", "--port", str(emulator.port), "--", curl, "-sS"]
 
     def ask(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
-        )
+        return subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
     inside = ask(f"{emulator.address}/emulator/health")
     assert json.loads(inside.stdout)["status"] == "ok"

@@ -18,9 +18,7 @@ bucket = client.create_bucket(bucket_name, location="us-central1")
 for name, file in (("trainer.tar.gz", package), ("trips.csv", data)):
     bucket.blob(name).upload_from_filename(file)
 
-aiplatform.init(
-    project=project, location="us-central1", staging_bucket=f"gs://{bucket_name}", api_transport=transport
-)
+aiplatform.init(project=project, location="us-central1", staging_bucket=f"gs://{bucket_name}", api_transport=transport)
 training = aiplatform.CustomPythonPackageTrainingJob(
     display_name="tips",
     python_package_gcs_uri=f"gs://{bucket_name}/trainer.tar.gz",

@@ -188,4 +188,3 @@ def test_job_and_api_write_one_object_at_once(world: World) -> None:
     assert final.generation > generations[-1]
     assert bucket.blob("in-place").download_as_bytes() == b"j" * 10_000
     assert world.names("own-temporary") == []
-

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ops import data, loop, training
+from ops import data, deploy, loop, registry, training
 from ops.clients import Clients
 from ops.config import CONFIG, ROOT, Config, load_config
 from ops.errors import OpsError, ResourceNotFound
@@ -31,6 +31,22 @@ from tests.conftest import Emulator, wait_until
 TASK_SECONDS = 180
 ROWS = "datasets:\n  taxi-trips:\n    rows: 2000\n"
 
+TRAINING = """models:
+  taxi-tips:
+    training:
+      machine_type: n1-standard-8
+      accelerator_type: NVIDIA_TESLA_T4
+      accelerator_count: 2
+      boot_disk_size_gb: 200
+      replica_count: 2
+      timeout_seconds: 600
+      scheduling: {strategy: SPOT, disable_retries: true}
+      env: {SEED: "3"}
+      labels: {team: rides}
+      service_account: trainer@example.iam.gserviceaccount.com
+    serving:
+      env: {WORKERS: "2"}
+"""
 SPLIT = (
     "endpoints:\n  taxi-tips:\n    deployed_models:\n"
     "      - {model: taxi-tips, version: '1', traffic_percentage: 80}\n"
@@ -40,6 +56,8 @@ COPY = (
     "import sys; from google.cloud.storage import Client; "
     "Client().bucket('selfloop-local-loop').blob('datasets/taxi-trips.csv').download_to_filename(sys.argv[1])"
 )
+
+LOCAL = "projects/selfloop-local/locations/us-central1"
 
 ReadConfig = Callable[[str], Config]
 
@@ -133,6 +151,8 @@ def test_loop_on_a_file_of_ones_own_is_shown_by_the_tasks_that_it_names(fresh_st
     assert json.loads(answered.stdout)["predictions"] in ([0], [1])
     rows = [json.loads(line) for line in inv("predict", "--rows", "3", state=fresh_state).stdout.splitlines()]
     assert [len(row["instance"]) for row in rows] == [6, 6, 6]
+    served = inv("model.endpoint", state=fresh_state)
+    assert (served.returncode, served.stdout) == (0, f"{LOCAL}/endpoints/taxi-tips\n")
     assert inv("emulator.up", state=fresh_state).stdout.startswith("an emulator runs on")
 
 
@@ -166,9 +186,56 @@ def test_an_interrupted_wait_says_how_to_look_and_the_training_goes_on(fresh_sta
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "the training goes on: gcloud ai custom-jobs stream-logs" in told
+    assert "the training goes on: inv emulator.exec -- gcloud ai custom-jobs stream-logs" in told
     assert "Traceback" not in told
     wait_until(lambda: version_count(fresh_state) == before + 1, seconds=60)
+
+
+def test_models_and_versions_are_removed_unless_they_serve(read: ReadConfig) -> None:
+    config = read(ROWS)
+    clients = Clients(config)
+    applied(config)
+    training.train(config, clients, "taxi-tips", quiet())
+    name = config.model_name("taxi-tips")
+    with pytest.raises(OpsError, match=r"@1 is deployed on endpoint taxi-tips; .* undeploy-model taxi-tips"):
+        registry.removable(config, clients, "taxi-tips", "1")
+    with pytest.raises(OpsError, match="@2 is the default version"):
+        registry.removable(config, clients, "taxi-tips", "default")
+    with pytest.raises(ResourceNotFound, match=r"@9 does not exist; look with: inv model\.list"):
+        registry.removable(config, clients, "taxi-tips", "9")
+    deploy.delete_endpoint(clients, config.endpoint_name("taxi-tips"), quiet())
+    assert registry.endpoints_of_model(config, clients, "taxi-tips") == []
+    assert registry.removable(config, clients, "taxi-tips", "1") == f"{name}@1"
+    registry.remove(clients, f"{name}@1")
+    assert [version["version_id"] for version in registry.describe_model(config, clients, "taxi-tips")["versions"]] == [
+        "2"
+    ]
+    registry.remove(clients, registry.removable(config, clients, "taxi-tips", None))
+    assert registry.list_models(config, clients) == []
+
+
+def test_everything_that_the_configuration_says_of_a_training_reaches_the_job(read: ReadConfig) -> None:
+    config = read(f"{ROWS}{TRAINING}")
+    clients = Clients(config)
+    apply_plan(plan_of(config, clients, {"bucket"}), config, clients, quiet())
+    trained = training.train(config, clients, "taxi-tips", quiet())
+    job = clients.jobs.get_custom_job(name=trained.custom_job)
+    spec = job.job_spec
+    assert dict(job.labels) == {"team": "rides", "selfloop-environment": "test"}
+    assert spec.service_account == "trainer@example.iam.gserviceaccount.com"
+    assert (spec.scheduling.timeout.seconds, spec.scheduling.strategy.name) == (600, "SPOT")
+    assert (spec.scheduling.disable_retries, spec.scheduling.restart_job_on_worker_restart) == (True, False)
+    chief, workers = spec.worker_pool_specs
+    assert (chief.replica_count, workers.replica_count) == (1, 1)
+    for pool in (chief, workers):
+        machine = pool.machine_spec
+        assert (machine.machine_type, machine.accelerator_type.name, machine.accelerator_count) == (
+            "n1-standard-8", "NVIDIA_TESLA_T4", 2,
+        )  # fmt: skip
+        assert pool.disk_spec.boot_disk_size_gb == 200
+        assert {variable.name: variable.value for variable in pool.python_package_spec.env} == {"SEED": "3"}
+    model = clients.models.get_model(name=trained.versioned_name)
+    assert {variable.name: variable.value for variable in model.container_spec.env} == {"WORKERS": "2"}
 
 
 def version_count(state: Path) -> int:

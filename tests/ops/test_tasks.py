@@ -31,8 +31,9 @@ def test_listing_tasks_imports_nothing_heavy() -> None:
     "name",
     [
         "doctor", "init", "check", "test", "test.long", "bench", "plan", "apply", "config.show", "config.schema",
-        "train", "deploy", "predict", "model.list", "model.describe", "endpoint.status", "endpoint.test", "loop",
-        "data.seed", "emulator.up", "emulator.down", "emulator.status", "emulator.env", "emulator.exec",
+        "train", "deploy", "predict", "model.list", "model.describe", "model.endpoint", "model.remove", "model.train",
+        "model.deploy", "endpoint.status", "endpoint.test", "loop", "data.seed", "data.import",
+        "emulator.up", "emulator.down", "emulator.status", "emulator.env", "emulator.exec",
         "emulator.logs", "emulator.reset", "emulator.snapshot", "emulator.restore", "emulator.advance",
         "emulator.coverage", "emulator.journal",
     ],

@@ -78,3 +78,8 @@ def test_confirm_without_anyone_to_answer_wants_yes(dev: Config) -> None:
 
 def test_confirm_asks_nothing_where_the_configuration_says_so(make_config: MakeConfig) -> None:
     worlds.confirm(make_config("confirm: false\n"), "Apply?", yes=False)
+
+
+def test_shell_command_leads_to_the_emulator_from_a_fresh_shell() -> None:
+    assert worlds.shell_command("gcloud ai models list", EXPORTS) == "inv emulator.exec -- gcloud ai models list"
+    assert worlds.shell_command("gcloud ai models list", {}) == "gcloud ai models list"

@@ -100,9 +100,7 @@ def test_update_accepts_an_immutable_field_that_stays_as_it_is() -> None:
 
 
 def test_read_shows_the_named_fields_and_the_name() -> None:
-    shown = field_masks.read(
-        stored_model(), ["displayName", "container_spec.image_uri", "explanation_spec.parameters"]
-    )
+    shown = field_masks.read(stored_model(), ["displayName", "container_spec.image_uri", "explanation_spec.parameters"])
     assert shown == aiplatform_v1.Model(
         name="projects/1/locations/l/models/2",
         display_name="old",

@@ -67,9 +67,7 @@ def test_page_goes_on_behind_the_last_item_when_others_come_and_go() -> None:
     assert shown(models(*"cefg"), request)[0] == "fg"
 
 
-@pytest.mark.parametrize(
-    "token", ["x", "!!", "bm90IGpzb24", base64.b64encode(json.dumps([1, 2]).encode()).decode()]
-)
+@pytest.mark.parametrize("token", ["x", "!!", "bm90IGpzb24", base64.b64encode(json.dumps([1, 2]).encode()).decode()])
 def test_page_of_bad_token_is_invalid_argument(token: str) -> None:
     with pytest.raises(InvalidArgument, match="page_token"):
         shown(models("a"), Request(page_token=token))
@@ -101,9 +99,7 @@ def test_page_is_ordered(order_by: str, expected: str) -> None:
     assert shown(models(*"bca"), Request(order_by=order_by))[0] == expected
 
 
-@pytest.mark.parametrize(
-    "order_by", ["labels", "no_such", "display_name up", "display_name,", "update_time", "a b c"]
-)
+@pytest.mark.parametrize("order_by", ["labels", "no_such", "display_name up", "display_name,", "update_time", "a b c"])
 def test_page_of_bad_order_is_invalid_argument(order_by: str) -> None:
     with pytest.raises(InvalidArgument, match="order_by"):
         shown([], Request(order_by=order_by))

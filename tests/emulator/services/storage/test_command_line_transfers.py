@@ -37,9 +37,7 @@ def test_gsutil_uploads_in_parts_and_composes_them(emulator: Emulator, bucket: B
     (tmp_path / "large").write_bytes(os.urandom(8 * MIB))
     options = ["-o", "GSUtil:parallel_composite_upload_threshold=4M"]
     options += ["-o", "GSUtil:parallel_composite_upload_component_size=2M"]
-    done = emulator.run(
-        "gsutil", *options, "cp", str(tmp_path / "large"), f"gs://{bucket.name}/large", timeout=240
-    )
+    done = emulator.run("gsutil", *options, "cp", str(tmp_path / "large"), f"gs://{bucket.name}/large", timeout=240)
     assert done.returncode == 0, done.stderr
     _check_composed(bucket, tmp_path / "large")
 
@@ -59,9 +57,7 @@ def test_many_files_are_synchronised_there_and_back(emulator: Emulator, bucket: 
 
 @pytest.mark.long
 @pytest.mark.timeout(1800)
-def test_ten_thousand_files_are_synchronised_there_and_back(
-    emulator: Emulator, bucket: Bucket, tmp_path: Path
-) -> None:
+def test_ten_thousand_files_are_synchronised_there_and_back(emulator: Emulator, bucket: Bucket, tmp_path: Path) -> None:
     require_program("gsutil")
     _there_and_back(emulator, bucket, tmp_path, 10_000)
 

@@ -1,0 +1,29 @@
+"""What tasks print in the format that was asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from ops.errors import OpsError
+
+ALL_FORMATS = ("text", "json", "markdown")
+TEXT_OR_JSON = ("text", "json")
+
+
+def output_format(chosen: str, known: Sequence[str] = ALL_FORMATS) -> str:
+    """What `--output` names. Raises OpsError for a format that the task does not have."""
+    if chosen not in known:
+        raise OpsError(f"--output {chosen} is not known; write one of: {', '.join(known)}")
+    return chosen
+
+
+def print_rows(found: Sequence[Mapping[str, object]], output: str) -> None:
+    """As JSON, or as text: a line a row, its columns aligned and without a heading; nothing where there is none."""
+    if output == "json":
+        print(json.dumps(found, indent=2))
+        return
+    cells = [[str(value) for value in row.values()] for row in found]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for row in cells:
+        print("  ".join(map(str.ljust, row, widths)).rstrip())
