@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import signal
 import threading
@@ -222,8 +223,9 @@ class _Run:
             f"Sandbox level none ({self._runner.sandboxes.level_reason}): this process sees the machine's files, "
             "and only its proxy variables lead it to the emulator."
         )
-        if container.mounts:
-            paths = ", ".join(container.mounts)
+        moved = [inside for inside, folder in container.mounts.items() if inside != os.fspath(folder)]
+        if moved:
+            paths = ", ".join(moved)
             raise StartFailed(f"{container.name} needs {paths} mounted, which sandbox level none cannot do")
         texts = [*container.command, *container.args, *container.env.values()]
         outputs = [value for name, value in container.env.items() if name.startswith("AIP_")]

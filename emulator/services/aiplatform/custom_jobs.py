@@ -29,7 +29,7 @@ from emulator.core.interfaces import (
     SandboxCaller,
 )
 from emulator.services.aiplatform import job_failure, job_machine
-from emulator.services.aiplatform.job_environment import PORT, host_name, replica_environment
+from emulator.services.aiplatform.job_environment import PORT, TrialPlace, host_name, replica_environment
 from emulator.services.aiplatform.job_failure import Code
 from emulator.services.aiplatform.job_logs import JobLog
 from emulator.services.aiplatform.lifecycle import Lifecycle, State
@@ -56,14 +56,17 @@ class _Run:
         job: CustomJob,
         location: Location,
         log: JobLog,
+        *,
         watcher: Callable[[CustomJob], None],
         variables: Mapping[str, str],
+        trial: TrialPlace | None,
     ) -> None:
         self.job = job
         self.location = location
         self.log = log
         self.watcher = watcher
         self.variables = variables
+        self.trial = trial
         self.future: Future[None] | None = None
         self.over = threading.Event()
         """set once its end is stored"""
@@ -125,26 +128,36 @@ class CustomJobs:
         """A name that no job has yet."""
         return f"{location.parent}/customJobs/{new_id()}"
 
-    def log_of(self, location: Location, name: str) -> JobLog:
-        return JobLog(self._logs, location, last_part(name))
+    def log_of(self, location: Location, name: str, trial: TrialPlace | None = None) -> JobLog:
+        return JobLog(self._logs, location, last_part(name), trial.id if trial else "")
 
     def create(
         self,
         location: Location,
         name: str,
         given: CustomJob,
+        *,
         watcher: Callable[[CustomJob], None] = lambda job: None,
         variables: Mapping[str, str] | None = None,
+        trial: TrialPlace | None = None,
     ) -> CustomJob:
         """Store a checked job as PENDING and start it.
 
         watcher: told of every further state; of the final one when everything of the job is over.
         variables: environment variables of every replica, besides those that follow from the job.
+        trial: where the job is a trial of a hyperparameter tuning job.
         """
         job = CustomJob()
         job.CopyFrom(given)
         stored = self._lifecycle.begin(job, name)
-        run = _Run(stored, location, self.log_of(location, name), watcher, variables or {})
+        run = _Run(
+            stored,
+            location,
+            self.log_of(location, name, trial),
+            watcher=watcher,
+            variables=variables or {},
+            trial=trial,
+        )
         self._runs[name] = run
         run.future = self._pool.submit(self._work, run)
         return stored
@@ -318,8 +331,9 @@ class CustomJobs:
             command=() if is_package else tuple(replica.spec.container_spec.command),
             args=tuple(task.args),
             package=PythonPackage(tuple(package.package_uris), package.python_module) if is_package else None,
-            env={**replica_environment(run.job, run.location, replica, addresses), **run.variables},
+            env={**replica_environment(run.job, run.location, replica, addresses, run.trial), **run.variables},
             timeout_seconds=_timeout_seconds(run.job),
+            mounts={str(run.trial.folder): run.trial.folder} if run.trial else {},
             network=network,
         )
 

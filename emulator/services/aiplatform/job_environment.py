@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from google.protobuf import json_format
@@ -23,8 +25,24 @@ PORT = 2222
 _TASK_TYPES = ("chief", "worker", "ps", "evaluator")
 
 
+@dataclass(frozen=True)
+class TrialPlace:
+    """What a job that is a trial of a hyperparameter tuning job finds besides."""
+
+    id: str
+    metric: str
+    """the study's first"""
+    folder: Path
+    """writable by the trial, at the same path as outside"""
+
+    @property
+    def metric_file(self) -> Path:
+        """Where cloudml-hypertune writes its reports."""
+        return self.folder / "output.metrics"
+
+
 def replica_environment(
-    job: CustomJob, location: Location, replica: Replica, addresses: Mapping[Replica, str]
+    job: CustomJob, location: Location, replica: Replica, addresses: Mapping[Replica, str], trial: TrialPlace | None
 ) -> dict[str, str]:
     """All variables of one replica: those of its spec, and over them the service's own.
 
@@ -39,8 +57,14 @@ def replica_environment(
         "CLOUD_ML_JOB_ID": job_id,
         "CLOUD_ML_REGION": location.region,
         "HOSTNAME": host_name(job_id, replica),
-        "CLUSTER_SPEC": json.dumps(_cluster_spec(spec, replica, addresses), separators=(",", ":")),
+        "CLUSTER_SPEC": json.dumps(_cluster_spec(spec, replica, addresses, trial), separators=(",", ":")),
     }
+    if trial is not None:
+        environment |= {
+            "CLOUD_ML_TRIAL_ID": trial.id,
+            "CLOUD_ML_HP_METRIC_TAG": trial.metric,
+            "CLOUD_ML_HP_METRIC_FILE": str(trial.metric_file),
+        }
     if len(addresses) > 1:
         environment["TF_CONFIG"] = json.dumps(_tf_config(spec, replica, addresses), separators=(",", ":"))
     if spec.HasField("base_output_directory"):
@@ -73,14 +97,16 @@ def host_name(job_id: str, replica: Replica) -> str:
     return f"cmle-training-workerpool{replica.pool}-{mark}-{replica.index}"
 
 
-def _cluster_spec(spec: CustomJobSpec, replica: Replica, addresses: Mapping[Replica, str]) -> dict[str, Any]:
+def _cluster_spec(
+    spec: CustomJobSpec, replica: Replica, addresses: Mapping[Replica, str], trial: TrialPlace | None
+) -> dict[str, Any]:
     cluster: dict[str, list[str]] = {}
     for each, address in addresses.items():
         cluster.setdefault(f"workerpool{each.pool}", []).append(address)
     return {
         "cluster": cluster,
         "environment": "cloud",
-        "task": {"type": f"workerpool{replica.pool}", "index": replica.index, "trial": ""},
+        "task": {"type": f"workerpool{replica.pool}", "index": replica.index, "trial": trial.id if trial else ""},
         "job": _as_json(spec),
     }
 

@@ -23,10 +23,11 @@ _SEVERITIES = frozenset({"DEFAULT", "DEBUG", "INFO", "NOTICE", "WARNING", "ERROR
 class JobLog:
     """The log of one job."""
 
-    def __init__(self, sink: LogSink, location: Location, job_id: str) -> None:
+    def __init__(self, sink: LogSink, location: Location, job_id: str, trial_id: str = "") -> None:
         self._sink = sink
         self._location = location
         self._job_id = job_id
+        self._trial_id = trial_id
 
     def tell(self, *texts: str, severity: str = "INFO") -> None:
         """Write lines of the service itself."""
@@ -74,7 +75,7 @@ class JobLog:
             "ml.googleapis.com/job_id": self._job_id,
             "ml.googleapis.com/job_id/log_area": "root",
             "ml.googleapis.com/tpu_worker_id": "",
-            "ml.googleapis.com/trial_id": "",
+            "ml.googleapis.com/trial_id": self._trial_id,
             "ml.googleapis.com/trial_type": "",
         }
 

@@ -97,10 +97,13 @@ class Lifecycle(Generic[M]):
 
         return self._apply(name, lambda now: State.CANCELLED if now == State.CANCELLING else state, finish)
 
-    def settle(self, noun: str) -> None:
-        """End whatever nothing else will end, because the emulator stops or was killed."""
-        for row in self._database.query("SELECT name FROM unfinished WHERE noun = ?", (self._collection.noun,)):
-            self.end(row["name"], State.FAILED, job_failure.interrupted(noun))
+    def settle(self, noun: str) -> list[str]:
+        """End whatever nothing else will end, because the emulator stops or was killed; gives back its names."""
+        rows = self._database.query("SELECT name FROM unfinished WHERE noun = ?", (self._collection.noun,))
+        names = [str(row["name"]) for row in rows]
+        for name in names:
+            self.end(name, State.FAILED, job_failure.interrupted(noun))
+        return names
 
     def _apply(self, name: str, choose: Callable[[int], State], change: Callable[[M, State], None]) -> M | None:
         """One step: the next state is chosen, checked, stored and stamped, or nothing at all is done."""

@@ -13,6 +13,7 @@ class AiplatformState:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.custom_jobs = Collection(database, aiplatform_v1.CustomJob)
+        self.tuning_jobs = Collection(database, aiplatform_v1.HyperparameterTuningJob)
         self.training_pipelines = Collection(database, aiplatform_v1.TrainingPipeline)
         self.datasets = Collection(database, aiplatform_v1.Dataset)
         self.endpoints = Collection(database, aiplatform_v1.Endpoint)

@@ -18,6 +18,7 @@ from emulator.services.aiplatform.pipeline_service import PipelineService
 from emulator.services.aiplatform.state import AiplatformState
 from emulator.services.aiplatform.training_data import TrainingData
 from emulator.services.aiplatform.training_runs import TrainingRuns
+from emulator.services.aiplatform.tuning_jobs import TuningJobs
 
 
 class Training:
@@ -39,6 +40,7 @@ class Training:
         """scratch: an existing folder on disk, for as much as a dataset holds."""
         state = AiplatformState(database)
         self._jobs = CustomJobs(state=state, clock=clock, runner=runner, logs=logs)
+        self._tuning = TuningJobs(state=state, clock=clock, jobs=self._jobs)
         exporter = Exporter(objects, scratch)
         self._runs = TrainingRuns(
             state=state,
@@ -49,7 +51,7 @@ class Training:
             data=TrainingData(state.datasets, objects, exporter),
         )
         self.services = [
-            JobService(state=state, projects=projects, operations=operations, jobs=self._jobs),
+            JobService(state=state, projects=projects, operations=operations, jobs=self._jobs, tuning=self._tuning),
             PipelineService(state=state, projects=projects, operations=operations, runs=self._runs),
             DatasetService(
                 state=state,
@@ -63,9 +65,10 @@ class Training:
 
     def unfinished(self) -> list[str]:
         """Names of the jobs and pipelines that are not over."""
-        return [*self._jobs.unfinished(), *self._runs.unfinished()]
+        return [*self._jobs.unfinished(), *self._tuning.unfinished(), *self._runs.unfinished()]
 
     def close(self) -> None:
         """Fail what is not over and end its processes, as the emulator stops."""
         self._runs.close()
+        self._tuning.close()
         self._jobs.close()

@@ -137,7 +137,7 @@ class TrainingRuns:
             if waiting.cancelled.is_set():
                 raise Cancelled("The training pipeline was cancelled.")
             watcher = partial(self._job_moved, location, name)
-            self._jobs.create(location, waiting.job_name, job, watcher, variables)
+            self._jobs.create(location, waiting.job_name, job, watcher=watcher, variables=variables)
             waiting.has_job = True
 
     def _job_moved(self, location: Location, name: str, job: CustomJob) -> None:
