@@ -110,6 +110,17 @@ def require_usable(name: str, rows: pd.DataFrame) -> None:
         )
 
 
+def write_examples(examples: pd.DataFrame, file: Path) -> None:
+    """Write labelled examples as CSV, every number exactly."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    examples.to_csv(file, index=False)
+
+
+def read_examples(file: Path) -> pd.DataFrame:
+    """What `write_examples` wrote."""
+    return pd.read_csv(file, float_precision="round_trip")
+
+
 def _point(key: tuple[float, ...]) -> float:
     """A number in [0, 1) that depends on the key alone: not on the machine, the run or the library."""
     month, day, hour, duration, distance, pickup, dropoff = key

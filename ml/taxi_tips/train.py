@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import joblib
@@ -86,6 +87,16 @@ def train(
     return buffer.getvalue(), metrics, examples
 
 
+def write(folder: Path, artifact: bytes, metrics: dict[str, Any], examples: list[dict[str, Any]]) -> dict[str, Any]:
+    """Lay out what `train` gave in a folder, made when it is not there; gives back the measures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MODEL_FILE).write_bytes(artifact)
+    (folder / EXAMPLES_FILE).write_text("".join(f"{json.dumps(example)}\n" for example in examples))
+    # Last: whoever finds the measures finds everything.
+    (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
+    return metrics
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     parameters = model.Parameters(
@@ -98,12 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with one_line_errors():
         # First, because finding out after the training that it cannot be kept would be a pity.
         folder = output_folder(arguments.model_dir)
-        artifact, metrics, examples = train(_splits(arguments.data), parameters)
-        (folder / MODEL_FILE).write_bytes(artifact)
-        (folder / EXAMPLES_FILE).write_text("".join(f"{json.dumps(example)}\n" for example in examples))
-        # Last: whoever finds the measures finds everything.
-        (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2, allow_nan=False) + "\n")
-        _say(f"wrote {MODEL_FILE} ({len(artifact)} bytes), {METRICS_FILE}, {EXAMPLES_FILE} to {arguments.model_dir}")
+        metrics = write(folder, *train(_splits(arguments.data), parameters))
+        _say(f"wrote {MODEL_FILE}, {METRICS_FILE}, {EXAMPLES_FILE} to {arguments.model_dir}")
     shown = ("auc_roc", "auc_pr", "log_loss", "accuracy", "precision", "recall", "base_rate", "rows")
     print(json.dumps({name: metrics[name] for name in shown}), flush=True)
     return 0

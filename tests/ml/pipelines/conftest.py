@@ -1,0 +1,3 @@
+from tests.ml.taxi_tips.conftest import generated
+
+__all__ = ["generated"]
