@@ -142,6 +142,8 @@ class ExitReason(Enum):
     CANCELLED = "Cancelled"
     OUT_OF_MEMORY = "OOMKilled"
     DISK_QUOTA = "DiskQuotaExceeded"
+    LOST = "NodeLost"
+    """something outside ended what it ran in: no fault of the program's"""
 
 
 @dataclass(frozen=True)

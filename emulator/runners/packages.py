@@ -10,7 +10,7 @@ import json
 import posixpath
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from google.api_core.exceptions import GoogleAPIError
@@ -37,9 +37,34 @@ class CommandFailed(Exception):
         super().__init__(f"Command '{list(command)}' returned non-zero exit status {ending.code}.")
         self.ending = ending
 
+    def explain(self, text: str) -> None:
+        """Add to what the job's error repeats."""
+        self.ending = replace(self.ending, stderr_tail=f"{self.ending.stderr_tail.rstrip()}\n{text}")
 
-#: Runs a command in the sandbox, its output going to the job's log; raises CommandFailed.
-Run = Callable[[Sequence[str]], None]
+
+class Conflict:
+    """pip's account of requirements that exclude one another, which it prints on standard output."""
+
+    _BEGINNING = "The conflict is caused by:"
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+        self._is_over = False
+
+    def read(self, lines: Sequence[OutputLine]) -> None:
+        for line in lines:
+            if line.is_error or self._is_over or not (self._lines or line.text == self._BEGINNING):
+                continue
+            self._is_over = not line.text.strip()
+            self._lines.append(line.text)
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self._lines).rstrip()
+
+
+#: Runs a command in the sandbox, its output going to the job's log and to the second argument; raises CommandFailed.
+Run = Callable[[Sequence[str], Callable[[Sequence[OutputLine]], None]], None]
 #: Runs one and gives back the lines that it printed.
 Ask = Callable[[Sequence[str]], list[OutputLine]]
 
@@ -112,7 +137,7 @@ class Installer:
         distribution = posixpath.basename(wheel).partition("-")[0]
         unmet = self._unmet(seen, distribution)
         if unmet is None:
-            self.run(["pip3", "install", "--user", "--upgrade", "--force-reinstall", "--no-deps", "--no-index", seen])
+            self._pip(["pip3", "install", "--user", "--upgrade", "--force-reinstall", "--no-deps", "--no-index", seen])
             unmet = self._unmet(distribution)
         else:
             self.report(f"Successfully installed {'-'.join(posixpath.basename(wheel).split('-')[:2])}")
@@ -124,7 +149,7 @@ class Installer:
         command = ["pip3", "wheel", "--no-deps", "--wheel-dir", self.sandbox.seen(package.built)]
         if package.builds_with_setuptools:
             command.append("--no-build-isolation")
-        self.run([*command, self.sandbox.seen(package.file)])
+        self._pip([*command, self.sandbox.seen(package.file)])
         wheels = [name for name in self.sandbox.names(package.built) if name.endswith(".whl")]
         if len(wheels) != 1:
             raise StartFailed(f"{package.uri} is no Python package: building it left {len(wheels)} wheels")
@@ -136,6 +161,16 @@ class Installer:
         if package.key is not None:
             self.cache.keep(package.key, wheels[0], content)
         return path
+
+    def _pip(self, command: Sequence[str]) -> None:
+        """Raises CommandFailed, which says what excludes what where requirements do."""
+        conflict = Conflict()
+        try:
+            self.run(command, conflict.read)
+        except CommandFailed as failure:
+            if conflict.text:
+                failure.explain(conflict.text)
+            raise
 
     def _unmet(self, *arguments: str) -> list[str] | None:
         """What install_wheel.py prints; None when it prints none, or nothing that can be understood."""
@@ -149,7 +184,7 @@ class Installer:
         """What the environment meets already installs nothing and asks nobody."""
         if unmet is None:
             # Metadata that cannot be read: pip is the judge of it.
-            self.run(["pip3", "install", "--user", wheel, *([] if self.has_way_out else ["--no-index"])])
+            self._pip(["pip3", "install", "--user", wheel, *([] if self.has_way_out else ["--no-index"])])
             return
         if unmet and not self.has_way_out:
             raise StartFailed(
@@ -157,7 +192,7 @@ class Installer:
                 "and emulator.egress in config lets nothing out: add package-index"
             )
         if unmet:
-            self.run(["pip3", "install", "--user", wheel])
+            self._pip(["pip3", "install", "--user", wheel])
 
 
 @dataclass(frozen=True)

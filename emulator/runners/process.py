@@ -255,8 +255,14 @@ class _Run:
             raise _Stopped(ending)
         return ending
 
-    def _run_command(self, command: Sequence[str]) -> None:
-        ending = self._execute(command, self._output)
+    def _run_command(self, command: Sequence[str], read: Output = lambda lines: None) -> None:
+        """Run a program whose failure is the container's. read: gets its lines besides the log."""
+
+        def deliver(lines: Sequence[OutputLine]) -> None:
+            read(lines)
+            self._output(lines)
+
+        ending = self._execute(command, deliver)
         if ending.code != 0:
             raise CommandFailed(command, ending)
 

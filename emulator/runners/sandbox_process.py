@@ -103,6 +103,9 @@ class SandboxProcess:
         reason, message = self._stopped or (ExitReason.EXITED, "")
         if self._stopped is None and self._met_file_limit(code):
             reason, message = ExitReason.DISK_QUOTA, quota_message(self.limits)
+        elif self._stopped is None and self._popen.returncode < 0:
+            # A program that is killed makes its sandbox exit with 128 + n: this was the sandbox.
+            reason, message = ExitReason.LOST, f"its sandbox was ended from outside by signal {-self._popen.returncode}"
         return Ending(code, reason, message, tail.text)
 
     def stop(

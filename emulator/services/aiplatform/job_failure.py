@@ -40,6 +40,9 @@ def failure(failed: list[tuple[str, ContainerResult]], location: Location, job_i
     """
     if any(result.reason is ExitReason.TIMED_OUT for _, result in failed):
         return status(Code.DEADLINE_EXCEEDED, f"The job ran longer than the timeout of {timeout_seconds:.0f} seconds.")
+    if all(result.reason is ExitReason.LOST for _, result in failed):
+        names = ", ".join(name for name, _ in failed)
+        return status(Code.INTERNAL, f"Internal error: the machine of replica {names} was lost.")
     told = "\n".join(_sentence(name, result) for name, result in failed)
     url = logs_url(location, job_id)
     return status(

@@ -30,8 +30,6 @@ def left_out(job: CustomJob) -> Iterator[str]:
     if strategy not in (Scheduling.STRATEGY_UNSPECIFIED, Scheduling.STANDARD, Scheduling.ON_DEMAND):
         name = Scheduling.Strategy.Name(strategy)
         yield f"Strategy {name}: this machine is there at once, and nobody takes it away."
-    if spec.scheduling.restart_job_on_worker_restart:
-        yield "No worker is restarted on this machine, so the job is not restarted for one."
     if spec.tensorboard:
         yield "The emulator does not upload TensorBoard logs: they stay in AIP_TENSORBOARD_LOG_DIR."
     if spec.enable_web_access or spec.enable_dashboard_access:

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from emulator.core.interfaces import ExitReason, PythonPackage
+from emulator.core.interfaces import ExitReason, OutputLine, PythonPackage
 from emulator.runners import packages
 from emulator.settings import SandboxLevel
 from tests.emulator.runners.conftest import BUCKET, IMAGE, MakeRuntime, Runtime, source_distribution, tarball
@@ -231,3 +231,15 @@ def test_installed_package_can_be_asked_for_its_version(runtime: Runtime) -> Non
     job = runtime.run_package(source_distribution("from importlib.metadata import version; print(version('trainer'))"))
     assert job.lines[-2].text == "0.1"
     assert "Successfully installed trainer-0.1" in job.text
+
+
+def test_conflict_is_what_pip_says_of_its_cause() -> None:
+    conflict = packages.Conflict()
+    printed = ["Collecting a", "", "The conflict is caused by:", "    trainer 0.1 depends on urllib3==1.20"]
+    conflict.read([OutputLine(text, is_error=False) for text in printed])
+    rest = ["    requests 2.32.3 depends on urllib3>=1.21.1", "", "To fix this you could try to:"]
+    conflict.read([OutputLine("ERROR: no", is_error=True), *(OutputLine(text, is_error=False) for text in rest)])
+    assert conflict.text == (
+        "The conflict is caused by:\n    trainer 0.1 depends on urllib3==1.20\n"
+        "    requests 2.32.3 depends on urllib3>=1.21.1"
+    )

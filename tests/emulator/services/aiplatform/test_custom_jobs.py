@@ -13,7 +13,7 @@ from google.api_core.exceptions import FailedPrecondition, InvalidArgument, NotF
 from selfloop_apis import aiplatform_v1 as api
 
 from emulator.core.interfaces import ContainerResult, ExitReason, OutputLine
-from tests.emulator.services.aiplatform.fakes import SUCCESS
+from tests.emulator.services.aiplatform.fakes import SUCCESS, FakeHandle
 from tests.emulator.services.aiplatform.world import (
     CONTEXT,
     PARENT,
@@ -71,7 +71,7 @@ def test_job_gives_its_container_what_the_spec_says(world: World) -> None:
     assert container.package is not None
     assert container.package.module == "trainer.task"
     assert container.args == ("--n=1",)
-    assert container.timeout_seconds == 60
+    assert container.timeout_seconds == pytest.approx(60, abs=5)
     env = container.env
     assert env["CLOUD_ML_PROJECT_ID"] == number
     assert env["CLOUD_ML_JOB_ID"] == job_id
@@ -239,6 +239,70 @@ def test_failing_worker_fails_the_job_and_failing_evaluator_does_not(world: Worl
     assert by_name["workerpool0-0"].cancelled.is_set()
 
 
+# Lost machines
+
+LOST = ContainerResult(137, ExitReason.LOST)
+
+
+def replica_handles(world: World, count: int) -> dict[str, list[FakeHandle]]:
+    """By replica, in the order of their starts, once so many were started."""
+    found: dict[str, list[FakeHandle]] = {}
+    for handle in world.started(count):
+        found.setdefault(handle.container.name.rpartition("/")[2], []).append(handle)
+    return found
+
+
+def test_lost_replica_starts_again_while_the_others_go_on(world: World) -> None:
+    created = world.create(job(pool(), pool(1)))
+    first = replica_handles(world, 2)
+    first["workerpool1-0"][0].finish(LOST)
+    again = replica_handles(world, 3)
+    assert {name: len(handles) for name, handles in again.items()} == {"workerpool0-0": 1, "workerpool1-0": 2}
+    assert again["workerpool1-0"][1].container.env == first["workerpool1-0"][0].container.env
+    assert not first["workerpool0-0"][0].cancelled.is_set()
+    assert world.get(created.name).state == State.JOB_STATE_RUNNING
+    first["workerpool0-0"][0].finish()
+    world.reaches(created.name, State.JOB_STATE_SUCCEEDED)
+    assert again["workerpool1-0"][1].cancelled.is_set()
+    told = [str(record.payload) for record in world.logs.of_task("service")]
+    assert "The machine of replica workerpool1-0 was lost; it starts again, attempt 2 of 3." in told
+
+
+def test_lost_replica_restarts_the_whole_job_where_that_is_asked_for(world: World) -> None:
+    asked = job(pool(), pool(1))
+    asked.job_spec.scheduling.restart_job_on_worker_restart = True
+    created = world.create(asked)
+    first = replica_handles(world, 2)
+    first["workerpool1-0"][0].finish(LOST)
+    again = replica_handles(world, 4)
+    assert {name: len(handles) for name, handles in again.items()} == {"workerpool0-0": 2, "workerpool1-0": 2}
+    assert first["workerpool0-0"][0].cancelled.is_set()
+    again["workerpool0-0"][1].finish()
+    world.reaches(created.name, State.JOB_STATE_SUCCEEDED)
+
+
+@pytest.mark.parametrize(("disable_retries", "starts"), [(False, 3), (True, 1)])
+def test_job_that_loses_its_machine_too_often_fails(world: World, disable_retries: bool, starts: int) -> None:
+    asked = job()
+    asked.job_spec.scheduling.disable_retries = disable_retries
+    created = world.create(asked)
+    for attempt in range(starts):
+        world.started(attempt + 1)[attempt].finish(LOST)
+    ended = world.reaches(created.name, State.JOB_STATE_FAILED)
+    assert (ended.error.code, ended.error.message) == (
+        13, "Internal error: the machine of replica workerpool0-0 was lost.",
+    )  # fmt: skip
+    assert len(world.runner.started) == starts
+
+
+def test_cancel_of_a_job_that_lost_a_machine_ends_it(world: World) -> None:
+    created = world.create(job())
+    world.started()[0].finish(LOST)
+    world.started(2)
+    world.cancel(created.name)
+    world.reaches(created.name, State.JOB_STATE_CANCELLED)
+
+
 # Logs
 
 
@@ -339,13 +403,12 @@ def test_log_tells_what_this_machine_gives_and_what_it_does_not(worlds: Callable
     world = worlds(SUCCESS)
     asked = job(accelerated("n1-standard-4", "NVIDIA_TESLA_T4"))
     asked.job_spec.scheduling.strategy = api.Scheduling.SPOT
-    asked.job_spec.scheduling.restart_job_on_worker_restart = True
     created = world.create(asked)
     ended = world.reaches(created.name, State.JOB_STATE_SUCCEEDED)
     assert ended.job_spec == asked.job_spec
     told = [str(record.payload) for record in world.logs.of_task("service")]
     assert any(text.startswith("Machine type n1-standard-4 in us-central1 is this machine: ") for text in told)
-    for part in ("attaches no accelerators", "Strategy SPOT", "No worker is restarted"):
+    for part in ("attaches no accelerators", "Strategy SPOT"):
         assert any(part in text for text in told), part
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -253,6 +255,36 @@ def test_kill_of_the_emulator_fails_the_running_job(new_emulator: Callable[..., 
     assert ended.state == JobState.JOB_STATE_FAILED
     assert ended.error.message == "The emulator stopped while this job was running."
     assert ended.end_time
+
+
+@pytest.mark.parametrize("restarts_all", [False, True])
+def test_killed_sandbox_of_a_replica_starts_again(
+    emulator: Emulator, parent: str, tmp_path: Path, *, restarts_all: bool
+) -> None:
+    job = python_job(f"import time; time.sleep(600)  # {tmp_path}")
+    job.job_spec.worker_pool_specs.append(job.job_spec.worker_pool_specs[0])
+    job.job_spec.scheduling.restart_job_on_worker_restart = restarts_all
+
+    def sandboxes() -> set[int]:
+        """The outermost process of each replica."""
+        parents = {child: parent for parent, children in process_tree().items() for child in children}
+        found = set()
+        for pid in processes_with(f"{tmp_path}\0"):
+            outermost = pid
+            while parents.get(outermost, emulator.process.pid) != emulator.process.pid:
+                outermost = parents[outermost]
+            found.add(outermost)
+        return found
+
+    with emulator.client(JobServiceClient) as jobs:
+        created = jobs.create_custom_job(parent=parent, custom_job=job)
+        before = wait_until(lambda: len(sandboxes()) == 2 and sandboxes())
+        os.kill(min(before), signal.SIGKILL)
+        kept = 0 if restarts_all else 1
+        wait_until(lambda: len(sandboxes()) == 2 and len(sandboxes() & before) == kept)
+        assert jobs.get_custom_job(name=created.name).state == JobState.JOB_STATE_RUNNING
+        jobs.cancel_custom_job(name=created.name)
+        assert finished(jobs, created.name).state == JobState.JOB_STATE_CANCELLED
 
 
 def test_kill_of_the_emulator_ends_replicas_and_their_network(
