@@ -165,12 +165,11 @@ class Environments:
         shutil.rmtree(folder, ignore_errors=True)
         python = str(folder / "bin" / "python")
         offline = ["--offline"] if self._offline else []
-        constraints = ["--constraint", str(_CONSTRAINTS)] if recipe.is_constrained and _CONSTRAINTS.exists() else []
+        pins = ["--constraint", str(_CONSTRAINTS)] if _CONSTRAINTS.exists() else []
+        install = ["pip", "install", "--python", python, *offline, "--compile-bytecode"]
         self._uv("venv", "--no-project", "--python", str(interpreter), str(folder))
-        self._uv(
-            *("pip", "install", "--python", python, *offline, *constraints, "--compile-bytecode"),
-            *recipe.requirements,
-        )
+        self._uv(*install, *(pins if recipe.is_constrained else []), *recipe.requirements)
+        self._uv(*install, *pins, "--no-deps", *recipe.bare)
         self._fetch_wheels(folder, python)
         done = {"interpreter": str(interpreter), "recipe": asdict(recipe)}
         (folder / _DONE).write_text(json.dumps(done, indent=1))
@@ -211,9 +210,11 @@ class Environments:
             logger.warning("jobs cannot build packages without a network: %s", done.stderr.strip())
 
 
-def prepare_defaults(report: Callable[[str], None] = print) -> Environment:
-    """Make what the first training and serving need; nothing when it is there. Raises NoEnvironment."""
-    return Environments().named(images.default_environment(), report)
+def prepare_defaults(report: Callable[[str], None] = print) -> None:
+    """Make what the first training, serving and pipeline need; nothing when it is there. Raises NoEnvironment."""
+    made = Environments()
+    for name in images.default_environments():
+        made.named(name, report)
 
 
 def own() -> Environment:
@@ -303,7 +304,7 @@ def _installed(folder: Path, recipe: Recipe) -> Environment | None:
 def _fingerprint(recipe: Recipe) -> str:
     """Changes with whatever changes what would be installed."""
     constraints = _CONSTRAINTS.read_text() if _CONSTRAINTS.exists() else ""
-    text = "\n".join((recipe.python, *recipe.requirements, constraints))
+    text = "\n".join((recipe.python, *recipe.requirements, *recipe.bare, constraints))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 
 

@@ -16,6 +16,8 @@ _PREBUILT = re.compile(
     r"(?:(?:us|europe|asia)-docker\.pkg\.dev/vertex-ai|(?:(?:us|eu|asia)\.)?gcr\.io/cloud-aiplatform)"
     r"/(training|prediction)/([^:@/]+)(?:[:@].*)?"
 )
+_PYTHON = re.compile(r"(?:(?:docker\.io|mirror\.gcr\.io)/(?:library/)?|library/)?python(?::([^@/]*))?(?:@.*)?")
+_PYTHON_NAME = re.compile(r"python\.3-(\d+)")
 
 
 class NoEnvironment(Exception):
@@ -32,6 +34,8 @@ class Recipe:
     requirements: tuple[str, ...]
     image_python: str
     image_requirements: tuple[str, ...]
+    bare: tuple[str, ...] = ()
+    """requirements installed without their own dependencies"""
     is_constrained: bool = True
     """whether the rest of its libraries is that of constraints/images.txt"""
 
@@ -58,7 +62,10 @@ def stand_in(image: str, table: Mapping[str, StandIn]) -> StandIn | None:
 
 
 def environment_name(image: str) -> str:
-    """The environment of a prebuilt image's URI. Raises NoEnvironment."""
+    """The environment of a prebuilt image's URI, or of one of Docker's Python images. Raises NoEnvironment."""
+    python = _PYTHON.fullmatch(image)
+    if python is not None:
+        return _python_environment(python[1] or "")
     match = _PREBUILT.fullmatch(image)
     if match is None:
         raise NoEnvironment(
@@ -85,12 +92,13 @@ def environment_name(image: str) -> str:
 def check_environment(name: str) -> None:
     """Raises NoEnvironment for a name that is not in the table."""
     known = _table()["environments"]
-    if name not in known:
+    if name not in known and not _PYTHON_NAME.fullmatch(name):
         raise NoEnvironment(f"There is no environment {name}; there are {', '.join(known)}.")
 
 
-def default_environment() -> str:
-    return str(_table()["default"])
+def default_environments() -> list[str]:
+    """What is made before anything runs, the one for training and serving first."""
+    return [str(name) for name in _table()["defaults"]]
 
 
 def recipe(environment: str, own_python: str, has_python: Callable[[str], bool], *, exact: bool) -> Recipe:
@@ -100,7 +108,7 @@ def recipe(environment: str, own_python: str, has_python: Callable[[str], bool],
     own_python: the emulator's, always at hand. has_python: whether another one is.
     exact: nothing but the image's versions will do.
     """
-    entry = _table()["environments"][environment]
+    entry = _entry(environment)
     wanted, requirements = str(entry["python"]), tuple(entry["requirements"])
     nearest = {python: tuple(listed) for python, listed in entry.get("nearest", {}).items()}
     choices = [(own_python, requirements)] if own_python in entry["pythons"] else []
@@ -124,8 +132,29 @@ def recipe(environment: str, own_python: str, has_python: Callable[[str], bool],
         (*chosen, *common),
         wanted,
         (*requirements, *common),
+        tuple(_table()["bare"]),
         bool(entry.get("constrained", True)),
     )
+
+
+def _python_environment(tag: str) -> str:
+    """The environment of a tag such as `3.11-slim`; without a version, of the newest that there is."""
+    match = re.match(r"3\.(\d+)", tag)
+    newest = _table()["python"]["pythons"][-1]
+    return f"python.3-{match[1] if match else newest.partition('.')[2]}"
+
+
+def _entry(environment: str) -> dict[str, Any]:
+    """The table's entry for an environment."""
+    named = _PYTHON_NAME.fullmatch(environment)
+    if named is None:
+        entry: dict[str, Any] = _table()["environments"][environment]
+        return entry
+    image, plain = f"3.{named[1]}", _table()["python"]
+    pythons, requirements = plain["pythons"], plain["requirements"]
+    nearest = {python: requirements for python in pythons if python != image}
+    known = [image] if image in pythons else []
+    return {"python": image, "pythons": known, "requirements": requirements, "nearest": nearest}
 
 
 def _versions(requirements: tuple[str, ...], python: str) -> dict[str, str]:

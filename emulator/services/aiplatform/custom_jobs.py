@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 #: Jobs that run at a time; the others are PENDING until a place is free.
 MOST_AT_A_TIME = 32
+#: Steps of pipelines at a time. They have places of their own: a step may wait for a job that it has made.
+MOST_STEPS_AT_A_TIME = 32
 #: How long `close` waits for what it stopped.
 _CLOSE_SECONDS = 15
 _NOUN = "job"
@@ -92,6 +94,7 @@ class CustomJobs:
         self._logs = logs
         self._runs: dict[str, _Run] = {}
         self._pool = ThreadPoolExecutor(MOST_AT_A_TIME, thread_name_prefix="custom-job")
+        self._steps = ThreadPoolExecutor(MOST_STEPS_AT_A_TIME, thread_name_prefix="pipeline-step")
         self._lifecycle.settle(_NOUN)
 
     def new_name(self, location: Location) -> str:
@@ -110,12 +113,14 @@ class CustomJobs:
         watcher: Callable[[CustomJob], None] = lambda job: None,
         variables: Mapping[str, str] | None = None,
         trial: TrialPlace | None = None,
+        of_pipeline: bool = False,
     ) -> CustomJob:
         """Store a checked job as PENDING and start it.
 
         watcher: told of every further state; of the final one when everything of the job is over.
         variables: environment variables of every replica, besides those that follow from the job.
         trial: where the job is a trial of a hyperparameter tuning job.
+        of_pipeline: whether it is a step of a pipeline.
         """
         job = CustomJob()
         job.CopyFrom(given)
@@ -129,7 +134,7 @@ class CustomJobs:
             trial=trial,
         )
         self._runs[name] = run
-        run.future = self._pool.submit(self._work, run)
+        run.future = (self._steps if of_pipeline else self._pool).submit(self._work, run)
         return stored
 
     def cancel(self, name: str) -> None:
@@ -158,7 +163,8 @@ class CustomJobs:
         """Stop what runs; each such job is FAILED from then on."""
         self._lifecycle.settle(_NOUN)
         runs = list(self._runs.values())
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._steps):
+            pool.shutdown(wait=False, cancel_futures=True)
         for run in runs:
             run.containers.stop()
         wait([run.future for run in runs if run.future is not None], timeout=_CLOSE_SECONDS)

@@ -54,7 +54,11 @@ class Lifecycle(Generic[M]):
     Names of what is not over are kept beside the resources, so that a start need not read all of them.
     """
 
-    def __init__(self, database: Database, collection: Collection[M], clock: Clock) -> None:
+    def __init__(
+        self, database: Database, collection: Collection[M], clock: Clock, *, cancelling_is_an_error: bool = True
+    ) -> None:
+        """cancelling_is_an_error: whether what was cancelled has an error that says so."""
+        self._cancelling_is_an_error = cancelling_is_an_error
         self._database = database
         self._collection = collection
         self._clock = clock
@@ -89,7 +93,8 @@ class Lifecycle(Generic[M]):
 
         def finish(resource: Any, reached: State) -> None:
             if reached is State.CANCELLED:
-                resource.error.CopyFrom(job_failure.cancelled())
+                if self._cancelling_is_an_error:
+                    resource.error.CopyFrom(job_failure.cancelled())
                 return
             if error is not None:
                 resource.error.CopyFrom(error)
@@ -99,11 +104,15 @@ class Lifecycle(Generic[M]):
 
     def settle(self, noun: str) -> list[str]:
         """End whatever nothing else will end, because the emulator stops or was killed; gives back its names."""
-        rows = self._database.query("SELECT name FROM unfinished WHERE noun = ?", (self._collection.noun,))
-        names = [str(row["name"]) for row in rows]
+        names = self.unfinished()
         for name in names:
             self.end(name, State.FAILED, job_failure.interrupted(noun))
         return names
+
+    def unfinished(self) -> list[str]:
+        """Names of what is not over."""
+        rows = self._database.query("SELECT name FROM unfinished WHERE noun = ?", (self._collection.noun,))
+        return [str(row["name"]) for row in rows]
 
     def _apply(self, name: str, choose: Callable[[int], State], change: Callable[[M, State], None]) -> M | None:
         """One step: the next state is chosen, checked, stored and stamped, or nothing at all is done."""

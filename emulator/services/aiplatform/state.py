@@ -14,6 +14,7 @@ class AiplatformState:
         self.database = database
         self.custom_jobs = Collection(database, aiplatform_v1.CustomJob)
         self.tuning_jobs = Collection(database, aiplatform_v1.HyperparameterTuningJob)
+        self.pipeline_jobs = Collection(database, aiplatform_v1.PipelineJob)
         self.training_pipelines = Collection(database, aiplatform_v1.TrainingPipeline)
         self.datasets = Collection(database, aiplatform_v1.Dataset)
         self.endpoints = Collection(database, aiplatform_v1.Endpoint)

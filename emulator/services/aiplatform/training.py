@@ -1,4 +1,4 @@
-"""Builds the services that train: jobs, training pipelines, and the datasets that these read."""
+"""Builds the services that train: jobs, training pipelines, pipeline jobs, and the datasets that these read."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from emulator.services.aiplatform.dataset_service import DatasetService
 from emulator.services.aiplatform.job_service import JobService
 from emulator.services.aiplatform.model_sink import ModelSink
 from emulator.services.aiplatform.pipeline_service import PipelineService
+from emulator.services.aiplatform.pipelines.runs import PipelineRuns
+from emulator.services.aiplatform.pipelines.stored_lineage import StoredLineage
 from emulator.services.aiplatform.state import AiplatformState
 from emulator.services.aiplatform.training_data import TrainingData
 from emulator.services.aiplatform.training_runs import TrainingRuns
@@ -50,9 +52,24 @@ class Training:
             models=models,
             data=TrainingData(state.datasets, objects, exporter),
         )
+        self._pipelines = PipelineRuns(
+            state=state,
+            clock=clock,
+            objects=objects,
+            jobs=self._jobs,
+            logs=logs,
+            lineage=StoredLineage(database, clock),
+        )
         self.services = [
             JobService(state=state, projects=projects, operations=operations, jobs=self._jobs, tuning=self._tuning),
-            PipelineService(state=state, projects=projects, operations=operations, runs=self._runs),
+            PipelineService(
+                state=state,
+                clock=clock,
+                projects=projects,
+                operations=operations,
+                runs=self._runs,
+                pipelines=self._pipelines,
+            ),
             DatasetService(
                 state=state,
                 clock=clock,
@@ -65,10 +82,12 @@ class Training:
 
     def unfinished(self) -> list[str]:
         """Names of the jobs and pipelines that are not over."""
-        return [*self._jobs.unfinished(), *self._tuning.unfinished(), *self._runs.unfinished()]
+        work = (self._jobs, self._tuning, self._runs, self._pipelines)
+        return [name for each in work for name in each.unfinished()]
 
     def close(self) -> None:
         """Fail what is not over and end its processes, as the emulator stops."""
+        self._pipelines.close()
         self._runs.close()
         self._tuning.close()
         self._jobs.close()

@@ -50,3 +50,8 @@ def extend(values: Any, items: Iterable[Any]) -> None:
     """Add items to a repeated field of Values."""
     for item in items:
         fill(values.add(), item)
+
+
+def plain_struct(struct: Any) -> dict[str, Any]:
+    """What a Struct holds, numbers as `plain` gives them."""
+    return {key: plain(item) for key, item in struct.fields.items()}
