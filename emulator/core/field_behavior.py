@@ -39,6 +39,15 @@ KEPT = frozenset(
         "google.cloud.aiplatform.v1.Dataset.name",
     }
 )
+#: Messages that are output only to readers of the API, and that a client brings whole when it imports them.
+IMPORTED = frozenset(
+    {
+        "google.cloud.aiplatform.v1.ModelEvaluationSlice",
+        "google.cloud.aiplatform.v1.ModelExplanation",
+        "google.cloud.aiplatform.v1.Attribution",
+        "google.cloud.aiplatform.v1.EvaluatedAnnotation",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -119,7 +128,9 @@ def _rules(descriptor: Descriptor) -> _Rules:
         if f"{descriptor.full_name}.{name}" not in OPTIONAL_IN_PRACTICE
     )
     output_only = tuple(
-        name for name in _named(descriptor, behavior, "OUTPUT_ONLY") if f"{descriptor.full_name}.{name}" not in KEPT
+        name
+        for name in _named(descriptor, behavior, "OUTPUT_ONLY")
+        if descriptor.full_name not in IMPORTED and f"{descriptor.full_name}.{name}" not in KEPT
     )
     return _Rules(output_only, required, nested)
 

@@ -28,6 +28,7 @@ from emulator.core.interfaces import (
 from emulator.core.projects import Projects
 from emulator.core.state import Collection
 from emulator.services.aiplatform import names
+from emulator.services.aiplatform.model_files import ModelFiles
 from emulator.services.aiplatform.model_versions import ModelVersions
 from emulator.services.aiplatform.replicas import Replica
 
@@ -102,11 +103,13 @@ class Deployments:
         servers: ModelServerRunner,
         endpoints: Collection[Endpoint],
         versions: ModelVersions,
+        files: ModelFiles,
         projects: Projects,
         logs: LogSink,
     ) -> None:
         self._servers = servers
         self._versions = versions
+        self._files = files
         self._projects = projects
         self._logs = logs
         self._lock = threading.Lock()
@@ -256,11 +259,7 @@ class Deployments:
             project=location.project_id,
             service_account=deployed.service_account or default_account,
             image=container.image_uri,
-            artifacts=(
-                self._versions.artifacts(f"{deployed.model}@{deployed.model_version_id}")
-                if model.artifact_uri
-                else None
-            ),
+            artifacts=(self._files.of(f"{deployed.model}@{deployed.model_version_id}") if model.artifact_uri else None),
             health_route=_health_route(endpoint.name, deployed.id, container),
             predict_route=_predict_route(endpoint.name, deployed.id, container),
             port=port,

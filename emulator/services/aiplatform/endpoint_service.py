@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 
 from google.api_core.exceptions import (
     AlreadyExists,
@@ -169,7 +170,24 @@ class EndpointService(GapicService):
         """Run a model and, once it is ready, give it its share of the traffic."""
         name = self._name(request.endpoint)
         endpoint = self._endpoints.get(name)
-        model = self._versions.get(request.deployed_model.model)
+        # Until the outcome is stored, or the request refused, nobody deletes the model.
+        held = ExitStack()
+        try:
+            model = held.enter_context(self._versions.being_deployed(request.deployed_model.model, name))
+            return self._deploy(endpoint, model, request, held, context)
+        except BaseException:
+            held.close()
+            raise
+
+    def _deploy(
+        self,
+        endpoint: Endpoint,
+        model: aiplatform_v1.Model,
+        request: aiplatform_v1.DeployModelRequest,
+        held: ExitStack,
+        context: Context,
+    ) -> Message:
+        name = endpoint.name
         deployed = DeployedModel()
         deployed.CopyFrom(request.deployed_model)
         resources.complete_deployed_model(deployed, model, endpoint.deployed_models)
@@ -180,10 +198,11 @@ class EndpointService(GapicService):
             stages = _Stages(running)
             stages.enter(DeploymentStage.PREPARING_MODEL)
             try:
-                stages.enter(DeploymentStage.STARTING_MODEL_SERVER)
-                self._deployments.start(endpoint, deployed, model, running.cancelled.is_set)
-                stages.enter(DeploymentStage.FINISHING_UP)
-                self._add(name, deployed, request.traffic_split)
+                with held:
+                    stages.enter(DeploymentStage.STARTING_MODEL_SERVER)
+                    self._deployments.start(endpoint, deployed, model, running.cancelled.is_set)
+                    stages.enter(DeploymentStage.FINISHING_UP)
+                    self._add(name, deployed, request.traffic_split)
             except GoogleAPICallError:
                 stages.enter(DeploymentStage.FAILED_TO_DEPLOY)
                 self._deployments.stop(name, deployed.id)

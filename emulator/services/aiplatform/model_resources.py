@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from google.api_core.exceptions import Aborted, FailedPrecondition, InvalidArgument
+from google.protobuf.message import Message
 from selfloop_apis import aiplatform_v1
 
 from emulator.core.ids import new_etag
@@ -145,15 +146,87 @@ def artifact_directory(uri: str) -> str:
     return uri.rstrip("/") + "/"
 
 
-def check_not_deployed(versions: Iterable[aiplatform_v1.Model]) -> None:
-    """Raises FailedPrecondition while an endpoint serves one of these."""
-    for version in versions:
-        endpoints = list(dict.fromkeys(deployed.endpoint for deployed in version.deployed_models))
-        if endpoints:
-            raise FailedPrecondition(
-                f'The Model "{version.name.partition("@")[0]}" is deployed or being deployed at the '
-                f"following Endpoint(s): {', '.join(endpoints)}. Please undeploy the model before retry."
-            )
+def check_explained_by_examples(model: aiplatform_v1.Model) -> None:
+    """Raises FailedPrecondition for a model that is explained in another way, or not at all."""
+    if not model.explanation_spec.parameters.HasField("examples"):
+        raise FailedPrecondition(
+            f"The Model `{model.name}` has no example-based explanations: its explanation_spec.parameters.examples "
+            "is not set."
+        )
+
+
+def check_not_deployed(version: aiplatform_v1.Model, deploying: Iterable[str]) -> None:
+    """Raises FailedPrecondition while an endpoint serves a version, or is about to: those of `deploying`."""
+    endpoints = list(dict.fromkeys([*(deployed.endpoint for deployed in version.deployed_models), *deploying]))
+    if endpoints:
+        raise FailedPrecondition(
+            f'The Model "{version.name.partition("@")[0]}" is deployed or being deployed at the '
+            f"following Endpoint(s): {', '.join(endpoints)}. Please undeploy the model before retry."
+        )
+
+
+#: What a copy does not have from its original: what the service writes, and what the guide says is left behind.
+#: Source: https://cloud.google.com/vertex-ai/docs/model-registry/copy-model
+_NOT_COPIED = (
+    "name", "version_id", "version_aliases", "version_create_time", "version_update_time", "create_time", "update_time",
+    "supported_export_formats", "supported_deployment_resources_types", "supported_input_storage_formats",
+    "supported_output_storage_formats", "training_pipeline", "deployed_models", "etag", "encryption_spec",
+    "metadata_artifact",
+)  # fmt: skip
+
+
+def copy_of(model: aiplatform_v1.Model, version: str, request: aiplatform_v1.CopyModelRequest) -> aiplatform_v1.Model:
+    """What is to be registered as a copy of `models/M@V`."""
+    copied = aiplatform_v1.Model()
+    copied.CopyFrom(model)
+    cleared: Message = copied
+    for field in _NOT_COPIED:
+        cleared.ClearField(field)
+    copied.original_model_info.model = version
+    copied.model_source_info.copy = True
+    if request.HasField("encryption_spec"):
+        copied.encryption_spec.CopyFrom(request.encryption_spec)
+    return copied
+
+
+def check_copy(model: aiplatform_v1.Model, source: str, name: str) -> None:
+    """Raises FailedPrecondition for what may not leave its project: a model with a container of its own."""
+    image = model.container_spec.image_uri
+    if image and not _PREBUILT.fullmatch(image) and source.split("/")[1] != name.split("/")[1]:
+        raise FailedPrecondition(f"The Model version `{source}` has a custom container and cannot leave its project.")
+
+
+def export_directory(
+    model: aiplatform_v1.Model, config: aiplatform_v1.ExportModelRequest.OutputConfig, now: datetime
+) -> str:
+    """`gs://bucket/prefix/model-<id>/<format>/<time>/`, to which a version is exported.
+
+    Raises FailedPrecondition for a version that has no format to be exported in, InvalidArgument for a format or a
+    destination that it does not support.
+    Source: the sample answer of https://cloud.google.com/vertex-ai/docs/export/export-model-tabular
+    """
+    formats = {known.id: known.exportable_contents for known in model.supported_export_formats}
+    if not formats:
+        raise FailedPrecondition(f"The Model `{model.name}` is not exportable.")
+    chosen = config.export_format_id or next(iter(formats))
+    if chosen not in formats:
+        raise InvalidArgument(
+            f"The export format {chosen[:100]!r} is not supported for Model `{model.name}`; it supports: "
+            f"{', '.join(formats)}."
+        )
+    contents = aiplatform_v1.Model.ExportFormat.ExportableContent
+    if config.HasField("image_destination") and contents.IMAGE not in formats[chosen]:
+        raise InvalidArgument(f"The container image of Model `{model.name}` is not exportable as {chosen}.")
+    found = FoundErrors()
+    prefix = config.artifact_destination.output_uri_prefix
+    field = "output_config.artifact_destination.output_uri_prefix"
+    if prefix:
+        found.check_gcs_uri(prefix, field)
+    else:
+        found.add(field, "Required field is not set.")
+    found.raise_any()
+    time = f"{now.astimezone(UTC):%Y-%m-%dT%H:%M:%S}.{now.microsecond // 1000:03d}Z"
+    return f"{artifact_directory(prefix)}model-{model.name.rpartition('/')[2]}/{chosen}/{time}/"
 
 
 def complete_version(version: aiplatform_v1.Model, name: str, version_id: int, now: datetime) -> None:

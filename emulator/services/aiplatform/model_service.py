@@ -5,31 +5,27 @@ Source: https://cloud.google.com/vertex-ai/docs/reference/rpc/google.cloud.aipla
 
 from __future__ import annotations
 
-import re
-
-from google.api_core.exceptions import FailedPrecondition, InvalidArgument, NotFound
+from google.api_core.exceptions import Cancelled, FailedPrecondition, NotFound
 from google.protobuf.message import Message
 from selfloop_apis import aiplatform_v1, protobuf
 
 from emulator.core import field_masks, pagination
 from emulator.core.clock import Clock
-from emulator.core.ids import new_id
-from emulator.core.messages import stamp
-from emulator.core.operations import Operations
+from emulator.core.interfaces import ObjectStore
+from emulator.core.operations import Operations, Running
 from emulator.core.projects import Projects
 from emulator.core.service import Context, GapicService
 from emulator.services.aiplatform import model_resources as resources
+from emulator.services.aiplatform.model_evaluations import ModelEvaluations
+from emulator.services.aiplatform.model_files import ModelFiles
 from emulator.services.aiplatform.model_versions import ModelVersions
-from emulator.services.aiplatform.state import AiplatformState
 from emulator.services.aiplatform.validation import FoundErrors
 
 Model = aiplatform_v1.Model
-ModelEvaluation = aiplatform_v1.ModelEvaluation
 
 #: What an update of the model as a whole may name, and one of a version; labels belong to both.
 _MODEL_FIELDS = frozenset({"display_name", "description"})
 _VERSION_FIELDS = frozenset({"version_description"})
-_EVALUATION = re.compile(r"(.+/models/[^/]+)/evaluations/([^/]+)")
 
 
 class ModelService(GapicService):
@@ -38,17 +34,21 @@ class ModelService(GapicService):
     def __init__(
         self,
         *,
-        state: AiplatformState,
         clock: Clock,
         projects: Projects,
         operations: Operations,
         versions: ModelVersions,
+        files: ModelFiles,
+        evaluations: ModelEvaluations,
+        objects: ObjectStore,
     ) -> None:
         self._clock = clock
         self._projects = projects
         self._operations = operations
         self._versions = versions
-        self._evaluations = state.model_evaluations
+        self._files = files
+        self._evaluations = evaluations
+        self._objects = objects
 
     def upload_model(self, request: aiplatform_v1.UploadModelRequest, context: Context) -> Message:
         """Register a model version; its files are checked and copied inside the operation."""
@@ -60,6 +60,55 @@ class ModelService(GapicService):
 
         metadata = aiplatform_v1.UploadModelOperationMetadata()
         operation: Message = self._operations.start(upload.name, metadata, work, context)
+        return operation
+
+    def copy_model(self, request: aiplatform_v1.CopyModelRequest, context: Context) -> Message:
+        """Register a copy of a version: its files and what was said of it, without aliases and evaluations."""
+        upload = self._versions.prepare_copy(request)
+
+        def work(_: object) -> aiplatform_v1.CopyModelResponse:
+            model = self._versions.add(upload)
+            return aiplatform_v1.CopyModelResponse(model=model.name, model_version_id=model.version_id)
+
+        metadata = aiplatform_v1.CopyModelOperationMetadata()
+        operation: Message = self._operations.start(upload.name, metadata, work, context)
+        return operation
+
+    def export_model(self, request: aiplatform_v1.ExportModelRequest, context: Context) -> Message:
+        """Write the service's copy of a version's files to a folder of its own in a bucket."""
+        version = self._versions.resolve(request.name)
+        model = self._versions.get(version)
+        directory = resources.export_directory(model, request.output_config, self._clock.now())
+        metadata = aiplatform_v1.ExportModelOperationMetadata()
+        metadata.output_info.artifact_output_uri = directory.rstrip("/")
+
+        def work(running: Running) -> aiplatform_v1.ExportModelResponse:
+            if not self._files.export(version, directory, running.cancelled.is_set):
+                raise Cancelled("The operation was cancelled.")
+            return aiplatform_v1.ExportModelResponse()
+
+        operation: Message = self._operations.start(model.name, metadata, work, context)
+        return operation
+
+    def update_explanation_dataset(
+        self, request: aiplatform_v1.UpdateExplanationDatasetRequest, context: Context
+    ) -> Message:
+        """Add examples to those that a model is explained by: their place is noted in its explanation_spec."""
+        model = self._versions.get(request.model)
+        resources.check_explained_by_examples(model)
+
+        def add(stored: Model) -> None:
+            stored.explanation_spec.parameters.examples.MergeFrom(request.examples)
+
+        def work(_: object) -> aiplatform_v1.UpdateExplanationDatasetResponse:
+            for uri in request.examples.example_gcs_source.gcs_source.uris:
+                if not any(True for _ in self._objects.names(uri.partition("*")[0])):
+                    raise NotFound(f"There is no object {uri} for the explanation dataset.")
+            self._versions.change_version(model.name, model.version_id, etag="", change=add)
+            return aiplatform_v1.UpdateExplanationDatasetResponse()
+
+        metadata = aiplatform_v1.UpdateExplanationDatasetOperationMetadata()
+        operation: Message = self._operations.start(model.name, metadata, work, context)
         return operation
 
     def get_model(self, request: aiplatform_v1.GetModelRequest, context: Context) -> Model:
@@ -95,6 +144,18 @@ class ModelService(GapicService):
             sortable=("create_time", "update_time"),
         )
         return aiplatform_v1.ListModelVersionsResponse(models=page.items, next_page_token=page.next_page_token)
+
+    def list_model_version_checkpoints(
+        self, request: aiplatform_v1.ListModelVersionCheckpointsRequest, context: Context
+    ) -> aiplatform_v1.ListModelVersionCheckpointsResponse:
+        """None: they come of tuning Google's generative models, and of nothing that is registered here."""
+        self._versions.get(request.name)
+        page = pagination.page(
+            list[aiplatform_v1.ModelVersionCheckpoint](), request, aiplatform_v1.ModelVersionCheckpoint
+        )
+        return aiplatform_v1.ListModelVersionCheckpointsResponse(
+            checkpoints=page.items, next_page_token=page.next_page_token
+        )
 
     def update_model(self, request: aiplatform_v1.UpdateModelRequest, context: Context) -> Model:
         """Change what the versions share, or one version: the name in the request decides.
@@ -144,15 +205,14 @@ class ModelService(GapicService):
 
     def delete_model(self, request: aiplatform_v1.DeleteModelRequest, context: Context) -> Message:
         """Remove a model with all of its versions, their files and evaluations."""
-        return self._deleted(request.name, self._versions.delete(request.name), context)
+        self._versions.delete(request.name, self._evaluations.forget)
+        return self._deleted(request.name, context)
 
     def delete_model_version(self, request: aiplatform_v1.DeleteModelVersionRequest, context: Context) -> Message:
-        return self._deleted(request.name, [self._versions.delete_version(request.name)], context)
+        self._versions.delete_version(request.name, self._evaluations.forget)
+        return self._deleted(request.name, context)
 
-    def _deleted(self, name: str, versions: list[str], context: Context) -> Message:
-        for version in versions:
-            for evaluation in self._evaluations.list(version):
-                self._evaluations.delete(evaluation.name)
+    def _deleted(self, name: str, context: Context) -> Message:
         location = resources.parse_model_name(name, self._projects).location
         operation: Message = self._operations.finished(
             location, aiplatform_v1.DeleteOperationMetadata(), protobuf.Empty(), context
@@ -163,46 +223,60 @@ class ModelService(GapicService):
 
     def import_model_evaluation(
         self, request: aiplatform_v1.ImportModelEvaluationRequest, context: Context
-    ) -> ModelEvaluation:
-        """Store an evaluation of the version that the parent names, the default one for a bare model."""
-        evaluation = ModelEvaluation()
-        evaluation.CopyFrom(request.model_evaluation)
-        evaluation.name = f"{self._versions.resolve(request.parent)}/evaluations/{new_id()}"
-        stamp(evaluation.create_time, self._clock.now())
-        return self._evaluations.insert(evaluation)
+    ) -> aiplatform_v1.ModelEvaluation:
+        return self._evaluations.add(request.parent, request.model_evaluation)
 
     def get_model_evaluation(
         self, request: aiplatform_v1.GetModelEvaluationRequest, context: Context
-    ) -> ModelEvaluation:
-        """By `models/M/evaluations/E`, which finds that of any version, or with the version named."""
-        found = _EVALUATION.fullmatch(request.name)
-        if not found:
-            raise InvalidArgument(f"Invalid ModelEvaluation resource name: {request.name[:300]!r}.")
-        name = resources.parse_model_name(found[1], self._projects)
-        if name.version:
-            versions = [self._versions.resolve(found[1])]
-        else:
-            versions = [version.name for version in self._versions.versions(name.model)]
-        for version in versions:
-            evaluation = self._evaluations.find(f"{version}/evaluations/{found[2]}")
-            if evaluation is not None:
-                return evaluation
-        raise NotFound(f"The ModelEvaluation `{self._projects.canonical(request.name)}` does not exist.")
+    ) -> aiplatform_v1.ModelEvaluation:
+        return self._evaluations.get(request.name)
 
     def list_model_evaluations(
         self, request: aiplatform_v1.ListModelEvaluationsRequest, context: Context
     ) -> aiplatform_v1.ListModelEvaluationsResponse:
-        """Those of the version that the parent names, newest first."""
         page = pagination.page(
-            self._evaluations.list(self._versions.resolve(request.parent)),
+            self._evaluations.of_version(request.parent),
             request,
-            ModelEvaluation,
+            aiplatform_v1.ModelEvaluation,
             filterable=("display_name", "metrics_schema_uri", "create_time", "name"),
             canonical=self._projects.canonical,
         )
         return aiplatform_v1.ListModelEvaluationsResponse(
             model_evaluations=page.items, next_page_token=page.next_page_token
         )
+
+    def batch_import_model_evaluation_slices(
+        self, request: aiplatform_v1.BatchImportModelEvaluationSlicesRequest, context: Context
+    ) -> aiplatform_v1.BatchImportModelEvaluationSlicesResponse:
+        return aiplatform_v1.BatchImportModelEvaluationSlicesResponse(
+            imported_model_evaluation_slices=self._evaluations.add_slices(
+                request.parent, request.model_evaluation_slices
+            )
+        )
+
+    def get_model_evaluation_slice(
+        self, request: aiplatform_v1.GetModelEvaluationSliceRequest, context: Context
+    ) -> aiplatform_v1.ModelEvaluationSlice:
+        return self._evaluations.get_slice(request.name)
+
+    def list_model_evaluation_slices(
+        self, request: aiplatform_v1.ListModelEvaluationSlicesRequest, context: Context
+    ) -> aiplatform_v1.ListModelEvaluationSlicesResponse:
+        page = pagination.page(
+            self._evaluations.slices(request.parent),
+            request,
+            aiplatform_v1.ModelEvaluationSlice,
+            filterable=("slice_.dimension",),
+        )
+        return aiplatform_v1.ListModelEvaluationSlicesResponse(
+            model_evaluation_slices=page.items, next_page_token=page.next_page_token
+        )
+
+    def batch_import_evaluated_annotations(
+        self, request: aiplatform_v1.BatchImportEvaluatedAnnotationsRequest, context: Context
+    ) -> aiplatform_v1.BatchImportEvaluatedAnnotationsResponse:
+        count = self._evaluations.add_annotations(request.parent, request.evaluated_annotations)
+        return aiplatform_v1.BatchImportEvaluatedAnnotationsResponse(imported_evaluated_annotations_count=count)
 
 
 def _base_model_name(model: Model) -> str:

@@ -1,4 +1,4 @@
-"""The models of the registry, their versions and aliases, and the service's own copies of their files.
+"""The models of the registry, their versions and aliases.
 
 A model is what its versions share; a version is a Model message named `…/models/M@V`. Exactly one version
 holds the alias `default`, and ids of versions are never given twice. Uploads and finished trainings register
@@ -8,11 +8,11 @@ Source: https://cloud.google.com/vertex-ai/docs/model-registry/versioning
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
-import uuid
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from google.api_core.exceptions import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
@@ -20,12 +20,12 @@ from selfloop_apis import aiplatform_v1
 
 from emulator.core.clock import Clock
 from emulator.core.ids import new_etag, new_id
-from emulator.core.interfaces import ObjectStore
 from emulator.core.messages import stamp
 from emulator.core.projects import Projects
 from emulator.core.state import Database
 from emulator.services.aiplatform import model_resources as resources
 from emulator.services.aiplatform import names
+from emulator.services.aiplatform.model_files import ModelFiles
 
 Model = aiplatform_v1.Model
 
@@ -38,22 +38,20 @@ class Upload:
     """`projects/N/locations/L/models/M`"""
     is_new: bool
     model: Model
+    source: str = ""
+    """`models/M@V` where the files are that version's, and not those at artifact_uri"""
 
 
 class ModelVersions:
-    """Models by name. Hands out copies; holds the only locks. A `ModelSink` for training.
+    """Models by name. Hands out copies; holds the only locks. A `ModelSink` for training."""
 
-    folder: where the copies of the models' files are kept, a folder for each version.
-    """
-
-    def __init__(
-        self, *, database: Database, clock: Clock, projects: Projects, objects: ObjectStore, folder: Path
-    ) -> None:
+    def __init__(self, *, database: Database, clock: Clock, projects: Projects, files: ModelFiles) -> None:
         self._database = database
         self._clock = clock
         self._projects = projects
-        self._objects = objects
-        self._folder = folder
+        self._files = files
+        #: (`models/M@V`, endpoint) of the deployments that have begun and are not stored yet.
+        self._deploying: Counter[tuple[str, str]] = Counter()
         database.create(
             "CREATE TABLE IF NOT EXISTS models (sequence INTEGER PRIMARY KEY AUTOINCREMENT, "
             "name TEXT UNIQUE NOT NULL, location TEXT NOT NULL, default_version INTEGER NOT NULL, "
@@ -62,8 +60,6 @@ class ModelVersions:
             "CREATE TABLE IF NOT EXISTS model_versions (model TEXT NOT NULL, version INTEGER NOT NULL, "
             "message BLOB NOT NULL, PRIMARY KEY (model, version))",
         )
-        # What an upload was fetching when the emulator was killed.
-        shutil.rmtree(self._arriving, ignore_errors=True)
 
     # Registering
 
@@ -86,6 +82,17 @@ class ModelVersions:
             raise AlreadyExists(f"The Model `{name_of_new}` already exists.")
         return Upload(name_of_new, True, model)
 
+    def prepare_copy(self, request: aiplatform_v1.CopyModelRequest) -> Upload:
+        """The same for a copy of another model's version, from any location.
+
+        Raises what `prepare` raises, NotFound for a source that is not there.
+        """
+        source = self.resolve(request.source_model)
+        model = resources.copy_of(self.get(source), source, request)
+        upload = self.prepare(request.parent, model, request.model_id, request.parent_model)
+        resources.check_copy(model, source, upload.name)
+        return replace(upload, source=source)
+
     def register(self, parent: str, model: Model, model_id: str, parent_model: str) -> Model:
         """Check, copy the files and add the version, in one step: see `ModelSink`."""
         return self.add(self.prepare(parent, model, model_id, parent_model))
@@ -96,28 +103,18 @@ class ModelVersions:
         Raises NotFound for a bucket that is not there, FailedPrecondition for files that the image cannot
         serve.
         """
-        fetched = self._fetch(upload.model) if upload.model.artifact_uri else None
+        arrived = self._files.duplicate(upload.source) if upload.source else self._files.fetch(upload.model)
         try:
-            version_id = self._insert(upload, fetched)
+            with self._files.changing:
+                version_id = self._insert(upload, arrived)
         finally:
-            if fetched:
-                shutil.rmtree(fetched, ignore_errors=True)
+            self._files.discard(arrived)
         return self.get(f"{upload.name}@{version_id}")
 
-    def _fetch(self, model: Model) -> Path:
-        directory = resources.artifact_directory(model.artifact_uri)
-        resources.check_artifacts(model.container_spec.image_uri, directory, self._objects.names(directory))
-        fetched = self._arriving / uuid.uuid4().hex
-        fetched.mkdir(parents=True)
-        try:
-            self._objects.download(directory, fetched)
-        except BaseException:
-            shutil.rmtree(fetched, ignore_errors=True)
-            raise
-        return fetched
-
-    def _insert(self, upload: Upload, fetched: Path | None) -> int:
+    def _insert(self, upload: Upload, arrived: Path | None) -> int:
         with self._database.transaction() as connection:
+            if upload.source:
+                self.resolve(upload.source)
             now = self._clock.now()
             version = resources.version_part(upload.model, is_first=upload.is_new)
             if upload.is_new:
@@ -144,19 +141,10 @@ class ModelVersions:
             if upload.is_new and resources.DEFAULT_ALIAS not in aliases:
                 aliases.append(resources.DEFAULT_ALIAS)
             self._give_aliases(upload.name, version_id, aliases)
-            if fetched:
-                # Last before the commit: what a crash leaves here is of a version that was never given.
-                target = self.artifacts(f"{upload.name}@{version_id}")
-                shutil.rmtree(target, ignore_errors=True)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                fetched.rename(target)
+            if arrived:
+                # Last before the commit: what a crash leaves there is of a version that was never given.
+                self._files.place(f"{upload.name}@{version_id}", arrived)
         return version_id
-
-    def artifacts(self, version: str) -> Path:
-        """The folder with the service's copy of the files of `models/M@V`; absent where it has none."""
-        model, _, version_id = version.partition("@")
-        _, project, _, location, _, model_id = model.split("/")
-        return self._folder / project / location / model_id / version_id
 
     # Reading
 
@@ -236,6 +224,23 @@ class ModelVersions:
             self._touch_model(parsed.model)
         return self.get(version.name)
 
+    @contextmanager
+    def being_deployed(self, name: str, endpoint: str) -> Iterator[Model]:
+        """The version that a name means, kept from being deleted while an endpoint begins to serve it.
+
+        Raises NotFound.
+        """
+        with self._database.transaction():
+            version = self.resolve(name)
+            model = self.get(version)
+            self._deploying[version, endpoint] += 1
+        try:
+            yield model
+        finally:
+            with self._database.transaction():
+                self._deploying[version, endpoint] -= 1
+                self._deploying += Counter()  # without those that are none any more
+
     def add_deployment(self, version: str, endpoint: str, deployed_model_id: str) -> None:
         """Note in `deployed_models` of `models/M@V` that an endpoint serves it. Raises NotFound."""
         model, _, version_id = version.partition("@")
@@ -262,54 +267,57 @@ class ModelVersions:
             message.deployed_models.extend(others)
             self._store_version(model, message, stamped=False)
 
-    def delete_version(self, name: str) -> str:
-        """Remove one version and give back its name `models/M@V`.
+    def delete_version(self, name: str, forget: Callable[[str], None]) -> None:
+        """Remove one version, its files, and what `forget` removes given its name `models/M@V`.
 
         Raises InvalidArgument where no version is named, FailedPrecondition for the only version, the default
         one, one that is deployed.
         """
         parsed = self._with_version(name)
-        with self._database.transaction() as connection:
-            self._row(parsed.model)
-            version = self._version(parsed.model, self._resolve(parsed.model, parsed.version))
-            if len(self._versions(parsed.model)) == 1:
-                raise FailedPrecondition(
-                    f"The Model version `{version.name}` is the only one of its Model; delete that instead."
+        with self._files.changing:
+            with self._database.transaction() as connection:
+                self._row(parsed.model)
+                version = self._version(parsed.model, self._resolve(parsed.model, parsed.version))
+                if len(self._versions(parsed.model)) == 1:
+                    raise FailedPrecondition(
+                        f"The Model version `{version.name}` is the only one of its Model; delete that instead."
+                    )
+                self._check_not_deployed([version])
+                if resources.DEFAULT_ALIAS in version.version_aliases:
+                    raise FailedPrecondition(
+                        f"The Model version `{version.name}` is the default one; move the alias `default` first."
+                    )
+                connection.execute(
+                    "DELETE FROM model_versions WHERE model = ? AND version = ?",
+                    (parsed.model, int(version.version_id)),
                 )
-            resources.check_not_deployed([version])
-            if resources.DEFAULT_ALIAS in version.version_aliases:
-                raise FailedPrecondition(
-                    f"The Model version `{version.name}` is the default one; move the alias `default` first."
-                )
-            connection.execute(
-                "DELETE FROM model_versions WHERE model = ? AND version = ?",
-                (parsed.model, int(version.version_id)),
-            )
-            self._touch_model(parsed.model)
-        shutil.rmtree(self.artifacts(version.name), ignore_errors=True)
-        return version.name
+                self._touch_model(parsed.model)
+                forget(version.name)
+            self._files.remove([version.name])
 
-    def delete(self, name: str) -> list[str]:
-        """Remove a model and give back the names `models/M@V` of its versions.
+    def delete(self, name: str, forget: Callable[[str], None]) -> None:
+        """Remove a model with all of its versions: their files, and what `forget` removes given `models/M@V`.
 
         Raises NotFound, FailedPrecondition while an endpoint serves any of them.
         """
-        parsed = resources.parse_model_name(name, self._projects)
-        with self._database.transaction() as connection:
-            self._row(parsed.model)
-            versions = self._versions(parsed.model)
-            resources.check_not_deployed(versions)
-            connection.execute("DELETE FROM model_versions WHERE model = ?", (parsed.model,))
-            connection.execute("DELETE FROM models WHERE name = ?", (parsed.model,))
+        model = resources.parse_model_name(name, self._projects).model
+        with self._files.changing:
+            with self._database.transaction() as connection:
+                self._row(model)
+                versions = self._versions(model)
+                self._check_not_deployed(versions)
+                connection.execute("DELETE FROM model_versions WHERE model = ?", (model,))
+                connection.execute("DELETE FROM models WHERE name = ?", (model,))
+                for version in versions:
+                    forget(version.name)
+            self._files.remove(version.name for version in versions)
+
+    def _check_not_deployed(self, versions: Iterable[Model]) -> None:
         for version in versions:
-            shutil.rmtree(self.artifacts(version.name), ignore_errors=True)
-        return [version.name for version in versions]
+            deploying = [endpoint for name, endpoint in self._deploying if name == version.name]
+            resources.check_not_deployed(version, deploying)
 
     # Rows
-
-    @property
-    def _arriving(self) -> Path:
-        return self._folder / ".arriving"
 
     def _with_version(self, name: str) -> resources.ModelName:
         parsed = resources.parse_model_name(name, self._projects)

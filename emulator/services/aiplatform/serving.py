@@ -12,6 +12,8 @@ from emulator.core.service import GapicService
 from emulator.core.state import Database
 from emulator.services.aiplatform.deployments import Deployments
 from emulator.services.aiplatform.endpoint_service import EndpointService
+from emulator.services.aiplatform.model_evaluations import ModelEvaluations
+from emulator.services.aiplatform.model_files import ModelFiles
 from emulator.services.aiplatform.model_service import ModelService
 from emulator.services.aiplatform.model_versions import ModelVersions
 from emulator.services.aiplatform.prediction_service import PredictionService
@@ -37,13 +39,28 @@ class Serving:
         models: Path,
     ) -> None:
         state = AiplatformState(database)
-        self.versions = ModelVersions(database=database, clock=clock, projects=projects, objects=objects, folder=models)
+        files = ModelFiles(objects, models)
+        self.versions = ModelVersions(database=database, clock=clock, projects=projects, files=files)
         """a `ModelSink` for training"""
         self._deployments = Deployments(
-            servers=servers, endpoints=state.endpoints, versions=self.versions, projects=projects, logs=logs
+            servers=servers,
+            endpoints=state.endpoints,
+            versions=self.versions,
+            files=files,
+            projects=projects,
+            logs=logs,
         )
+        evaluations = ModelEvaluations(state=state, clock=clock, projects=projects, versions=self.versions)
         self.services: list[GapicService] = [
-            ModelService(state=state, clock=clock, projects=projects, operations=operations, versions=self.versions),
+            ModelService(
+                clock=clock,
+                projects=projects,
+                operations=operations,
+                versions=self.versions,
+                files=files,
+                evaluations=evaluations,
+                objects=objects,
+            ),
             EndpointService(
                 database=database,
                 state=state,

@@ -19,3 +19,4 @@ class AiplatformState:
         self.datasets = Collection(database, aiplatform_v1.Dataset)
         self.endpoints = Collection(database, aiplatform_v1.Endpoint)
         self.model_evaluations = Collection(database, aiplatform_v1.ModelEvaluation)
+        self.model_evaluation_slices = Collection(database, aiplatform_v1.ModelEvaluationSlice)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from google.api_core.exceptions import BadRequest, Conflict, FailedPrecondition, NotFound
-from google.cloud.aiplatform_v1 import Model, ModelEvaluation, ModelServiceClient
+from google.cloud.aiplatform_v1 import Model, ModelServiceClient
 
 from tests.conftest import Emulator
 from tests.emulator.services.aiplatform.registry import constant as constant_model
@@ -24,10 +24,6 @@ def models(emulator: Emulator, request: pytest.FixtureRequest) -> ModelServiceCl
 def seconds(time: Any) -> float:
     """A time of a message as proto-plus gives it, which its types call a Timestamp."""
     return float(time.timestamp())
-
-
-def area(evaluation: Any) -> float:
-    return float(evaluation.metrics["auRoc"])
 
 
 def versions_of(models: ModelServiceClient, name: str) -> dict[str, list[str]]:
@@ -287,43 +283,6 @@ def test_delete_model_removes_all_versions(models: ModelServiceClient, parent: s
         with pytest.raises(NotFound):
             models.get_model(name=f"{name}{version}")
     assert upload(models, parent, model_id="gone").version_id == "1"
-
-
-def metrics(value: float) -> ModelEvaluation:
-    schema = "gs://google-cloud-aiplatform/schema/modelevaluation/classification_metrics_1.0.0.yaml"
-    return ModelEvaluation(display_name="on 2024", metrics_schema_uri=schema, metrics={"auRoc": value})
-
-
-def test_import_model_evaluation_is_read_back(models: ModelServiceClient, parent: str) -> None:
-    name = upload(models, parent).name
-    imported = models.import_model_evaluation(parent=name, model_evaluation=metrics(0.875))
-    assert re.fullmatch(re.escape(name) + r"@1/evaluations/\d+", imported.name)
-    assert models.get_model_evaluation(name=imported.name) == imported
-    # The SDK asks by the bare model's name.
-    assert area(models.get_model_evaluation(name=imported.name.replace("@1", ""))) == 0.875
-
-
-def test_list_model_evaluations_shows_those_of_a_version(models: ModelServiceClient, parent: str) -> None:
-    name = upload(models, parent).name
-    upload(models, parent, parent_model=name)
-    models.import_model_evaluation(parent=name, model_evaluation=metrics(0.5))
-    models.import_model_evaluation(parent=f"{name}@2", model_evaluation=metrics(0.75))
-    for suffix, expected in (("", [0.5]), ("@1", [0.5]), ("@2", [0.75])):
-        listed = models.list_model_evaluations(parent=f"{name}{suffix}")
-        assert [area(evaluation) for evaluation in listed] == expected
-
-
-def test_import_model_evaluation_to_an_unknown_model_is_not_found(models: ModelServiceClient, parent: str) -> None:
-    with pytest.raises(NotFound):
-        models.import_model_evaluation(parent=f"{parent}/models/404", model_evaluation=metrics(1))
-
-
-def test_delete_model_takes_its_evaluations_along(models: ModelServiceClient, parent: str) -> None:
-    name = upload(models, parent, model_id="again").name
-    models.import_model_evaluation(parent=name, model_evaluation=metrics(0.5))
-    models.delete_model(name=name).result()
-    upload(models, parent, model_id="again")
-    assert not list(models.list_model_evaluations(parent=name))
 
 
 def test_models_keep_their_files_under_the_service_s_own_folder(
