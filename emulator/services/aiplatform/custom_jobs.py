@@ -159,6 +159,14 @@ class CustomJobs:
         """Names of the jobs that are not over."""
         return list(self._runs)
 
+    def on_persistent_resource(self, resource_id: str, parent: str) -> list[str]:
+        """Names of the jobs below a parent that are not over and run on a persistent resource."""
+        return [
+            name
+            for name, run in list(self._runs.items())
+            if run.job.job_spec.persistent_resource_id == resource_id and run.location.parent == parent
+        ]
+
     def close(self) -> None:
         """Stop what runs; each such job is FAILED from then on."""
         self._lifecycle.settle(_NOUN)
@@ -214,9 +222,12 @@ class CustomJobs:
             problem = self._runner.check_image(image)
             if problem:
                 return State.FAILED, job_failure.status(Code.FAILED_PRECONDITION, problem)
+        if not run.job.job_spec.persistent_resource_id:
+            log.tell(
+                "Vertex AI is provisioning job running framework. First time usage might take couple of minutes, "
+                "and subsequent runs can be much faster."
+            )
         log.tell(
-            "Vertex AI is provisioning job running framework. First time usage might take couple of minutes, "
-            "and subsequent runs can be much faster.",
             "Vertex AI is setting up this job.",
             "Waiting for training program to start.",
             "Job is preparing.",

@@ -13,8 +13,10 @@ def machines(job: CustomJob, region: str) -> str:
     types = dict.fromkeys(
         pool.machine_spec.machine_type for pool in job.job_spec.worker_pool_specs if pool.replica_count
     )
-    asked = ", ".join(filter(None, types))
-    return f"Machine type {asked} in {region} is this machine: {os.cpu_count()} CPUs, {_memory()}."
+    asked = f"Machine type {', '.join(filter(None, types))}"
+    if job.job_spec.persistent_resource_id:
+        asked = f"Persistent resource {job.job_spec.persistent_resource_id}"
+    return f"{asked} in {region} is this machine: {os.cpu_count()} CPUs, {_memory()}."
 
 
 def left_out(job: CustomJob) -> Iterator[str]:

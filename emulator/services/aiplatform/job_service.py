@@ -37,6 +37,7 @@ from emulator.services.aiplatform.custom_jobs import CustomJobs
 from emulator.services.aiplatform.held_calls import HeldCalls
 from emulator.services.aiplatform.lifecycle import is_over
 from emulator.services.aiplatform.names import location_of, new_parent, resource_name
+from emulator.services.aiplatform.persistent_resources import check_available
 from emulator.services.aiplatform.state import AiplatformState
 from emulator.services.aiplatform.study_spec import check_tuning_job
 from emulator.services.aiplatform.tuning_jobs import TuningJobs
@@ -73,6 +74,7 @@ class JobService(GapicService):
         errors.check_display_name(request.custom_job.display_name)
         errors.check_labels(request.custom_job.labels)
         check_job_spec(request.custom_job.job_spec, errors, "job_spec")
+        check_available(self._state.persistent_resources, location.parent, request.custom_job.job_spec)
         return self._jobs.create(location, self._jobs.new_name(location), request.custom_job)
 
     def get_custom_job(self, request: GetCustomJobRequest, context: Context) -> CustomJob:
@@ -105,6 +107,8 @@ class JobService(GapicService):
         """Check the job, store it as PENDING and start it."""
         location = new_parent(self._projects, request.parent)
         check_tuning_job(request.hyperparameter_tuning_job)
+        trial = request.hyperparameter_tuning_job.trial_job_spec
+        check_available(self._state.persistent_resources, location.parent, trial)
         return self._tuning.create(location, request.hyperparameter_tuning_job)
 
     def get_hyperparameter_tuning_job(

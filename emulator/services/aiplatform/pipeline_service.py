@@ -41,6 +41,7 @@ from emulator.core.projects import Projects
 from emulator.core.service import Context, GapicService
 from emulator.services.aiplatform.lifecycle import is_over
 from emulator.services.aiplatform.names import last_part, location_of, new_parent, resource_name
+from emulator.services.aiplatform.persistent_resources import check_available
 from emulator.services.aiplatform.pipelines.runs import PipelineRuns
 from emulator.services.aiplatform.state import AiplatformState
 from emulator.services.aiplatform.training_runs import TrainingRuns
@@ -75,6 +76,7 @@ class PipelineService(GapicService):
         location = new_parent(self._projects, request.parent)
         spec = job_spec_of(request.training_pipeline)
         check_pipeline(request.training_pipeline, spec)
+        check_available(self._state.persistent_resources, location.parent, spec)
         return self._runs.create(location, request.training_pipeline, spec)
 
     def get_training_pipeline(self, request: GetTrainingPipelineRequest, context: Context) -> TrainingPipeline:

@@ -16,6 +16,7 @@ class AiplatformState:
         self.tuning_jobs = Collection(database, aiplatform_v1.HyperparameterTuningJob)
         self.pipeline_jobs = Collection(database, aiplatform_v1.PipelineJob)
         self.training_pipelines = Collection(database, aiplatform_v1.TrainingPipeline)
+        self.persistent_resources = Collection(database, aiplatform_v1.PersistentResource)
         self.datasets = Collection(database, aiplatform_v1.Dataset)
         self.endpoints = Collection(database, aiplatform_v1.Endpoint)
         self.model_evaluations = Collection(database, aiplatform_v1.ModelEvaluation)

@@ -14,6 +14,7 @@ from emulator.services.aiplatform.dataset_exports import Exporter
 from emulator.services.aiplatform.dataset_service import DatasetService
 from emulator.services.aiplatform.job_service import JobService
 from emulator.services.aiplatform.model_sink import ModelSink
+from emulator.services.aiplatform.persistent_resource_service import PersistentResourceService
 from emulator.services.aiplatform.pipeline_service import PipelineService
 from emulator.services.aiplatform.pipelines.runs import PipelineRuns
 from emulator.services.aiplatform.pipelines.stored_lineage import StoredLineage
@@ -69,6 +70,9 @@ class Training:
                 operations=operations,
                 runs=self._runs,
                 pipelines=self._pipelines,
+            ),
+            PersistentResourceService(
+                state=state, clock=clock, projects=projects, operations=operations, jobs=self._jobs
             ),
             DatasetService(
                 state=state,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from google.api_core.exceptions import FailedPrecondition
 from selfloop_apis.aiplatform_v1 import AcceleratorType, CustomJobSpec, WorkerPoolSpec
 
 from emulator.services.aiplatform.machine_types import check_accelerator, check_machine_type
@@ -61,7 +60,7 @@ def replicas(spec: CustomJobSpec) -> list[Replica]:
 def check_job_spec(spec: CustomJobSpec, errors: FoundErrors, field: str) -> None:
     """Note what is wrong with a spec; `field` is where it stands in the request's resource.
 
-    Raises InvalidArgument for an unknown machine type, FailedPrecondition for an unknown persistent resource.
+    Raises InvalidArgument for what is wrong, and for an unknown machine type.
     """
     if len(spec.worker_pool_specs) > MOST_POOLS:
         errors.add(f"{field}.worker_pool_specs", f"There must be at most {MOST_POOLS} worker pools.")
@@ -91,8 +90,6 @@ def check_job_spec(spec: CustomJobSpec, errors: FoundErrors, field: str) -> None
         accelerator = AcceleratorType.DESCRIPTOR.values_by_number.get(machine.accelerator_type)
         name = accelerator.name if accelerator else str(machine.accelerator_type)
         check_accelerator(machine.machine_type, name, machine.accelerator_count)
-    if spec.persistent_resource_id:
-        raise FailedPrecondition(f'The PersistentResource "{spec.persistent_resource_id}" is not running.')
 
 
 def _check_pool(

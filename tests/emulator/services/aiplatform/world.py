@@ -51,7 +51,7 @@ class World:
             models=models,
             scratch=path.parent,
         )
-        jobs, pipelines, datasets = self.training.services
+        jobs, pipelines, _, datasets = self.training.services
         assert isinstance(jobs, JobService)
         assert isinstance(pipelines, PipelineService)
         assert isinstance(datasets, DatasetService)
