@@ -22,6 +22,7 @@ from emulator.core.interfaces import (
     SandboxCaller,
     SandboxNetwork,
 )
+from emulator.runners import component_command
 from emulator.runners.bucket_links import BucketLinks
 from emulator.runners.environments import Environment, Environments
 from emulator.runners.images import NoEnvironment
@@ -174,8 +175,17 @@ class _Run:
                     f"The container names no command, and that of {container.image} is not known here; "
                     "name one, or an entrypoint in emulator.image_table of config"
                 )
-            return self._execute([*command, *container.args], self._output)
+            return self._execute(self._needed(command, environment), self._output)
         return self._run_package(container.package.uris, container.package.module)
+
+    def _needed(self, command: Sequence[str], environment: Environment) -> Sequence[str]:
+        """The container's command line, without the part of a pipeline's component that installs what is there."""
+        whole = [*command, *self._container.args]
+        component = component_command.recognise(command, self._container.args)
+        if component is None or not component_command.is_met(component.requirements, environment):
+            return whole
+        self._report(f"The environment has {', '.join(component.requirements)}: pip has nothing to do.")
+        return component.command
 
     def _run_package(self, uris: Sequence[str], module: str) -> Ending:
         """PythonPackageSpec, with the log lines of the runner in Vertex AI's images."""

@@ -64,3 +64,15 @@ def output(name: str, key: str = "Output") -> JSON:
 
 def parameters(**sources: JSON) -> JSON:
     return {"parameters": sources}
+
+
+def program(source: str, **fields: Any) -> JSON:
+    """An executor: a Python program that gets `sys.argv` of what `args` in fields says."""
+    return {"container": {"image": "python:3.11", "command": ["python3", "-c", source], **fields}}
+
+
+def programs(tasks: JSON, sources: Mapping[str, str | JSON], outputs: Mapping[str, str] | None = None) -> JSON:
+    """A pipeline of programs: task, component and executor are called alike."""
+    components = {name: leaf(outputs=outputs) | {"executorLabel": name} for name in sources}
+    executors = {name: program(one) if isinstance(one, str) else one for name, one in sources.items()}
+    return spec(tasks, components, executors)

@@ -269,7 +269,7 @@ def test_loop_stops_at_a_failure_that_counts_at_once() -> None:
 
 
 def test_loop_over_an_output_takes_a_list_and_nothing_else() -> None:
-    fields = {"inputs": parameters(items=output("make")), "dependentTasks": ["make"]}
+    fields: dict[str, Any] = {"inputs": parameters(items=output("make")), "dependentTasks": ["make"]}
     document = loop({"inputParameter": "items"}, **fields)
     document["components"]["each"]["inputDefinitions"]["parameters"]["items"] = {"parameterType": "LIST"}
     hands, _ = started(document)

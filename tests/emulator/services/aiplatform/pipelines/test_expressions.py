@@ -97,7 +97,8 @@ def test_selector_takes_its_part(text: str, value: Any, part: Any) -> None:
 
 def test_selector_that_finds_nothing_says_so() -> None:
     select = parse_selector('parseJson(string_value)["a"]')
-    for value in ({"b": 1}, "no json", 3, []):
+    values: list[Any] = [{"b": 1}, "no json", 3, []]
+    for value in values:
         with pytest.raises(ExpressionError, match="finds nothing"):
             select(value)
     with pytest.raises(ExpressionError, match="is not of the form"):
