@@ -24,6 +24,8 @@ def left_out(job: CustomJob) -> Iterator[str]:
     spec = job.job_spec
     if any(pool.machine_spec.accelerator_count for pool in spec.worker_pool_specs):
         yield "The emulator attaches no accelerators: the job runs on this machine's CPUs."
+    if any(pool.machine_spec.HasField("reservation_affinity") for pool in spec.worker_pool_specs):
+        yield "The emulator has no reservations: this machine is there without one."
     if any(pool.nfs_mounts or pool.lustre_mounts for pool in spec.worker_pool_specs):
         yield "The emulator mounts no NFS or Lustre file systems."
     if spec.network:

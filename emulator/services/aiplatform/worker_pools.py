@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from selfloop_apis.aiplatform_v1 import AcceleratorType, CustomJobSpec, WorkerPoolSpec
+from selfloop_apis.aiplatform_v1 import AcceleratorType, CustomJobSpec, ReservationAffinity, WorkerPoolSpec
 
 from emulator.services.aiplatform.machine_types import check_accelerator, check_machine_type
 from emulator.services.aiplatform.validation import FoundErrors
@@ -18,6 +18,8 @@ MOST_POOLS = 4
 EVALUATORS = 3
 #: Replicas of one job on this machine; the real limit is a quota of CPUs.
 MOST_REPLICAS = 32
+#: Source: the comments of DiskSpec in machine_resources.proto.
+_BOOT_DISKS = frozenset({"", "pd-ssd", "pd-standard", "hyperdisk-balanced"})
 _MOST_ARGUMENT_CHARACTERS = 100_000
 _MOST_ENTRIES = 100
 _PREBUILT = re.compile(r"(?:[a-z]+-)?docker\.pkg\.dev/vertex-ai/|gcr\.io/cloud-aiplatform/")
@@ -101,6 +103,7 @@ def _check_pool(
         errors.add(f"{where}.replica_count", "The number of replicas must be positive.")
     if not pool.machine_spec.machine_type and not on_persistent:
         errors.add(f"{where}.machine_spec.machine_type", "Required field is not set.")
+    _check_machine(pool, errors, where)
     task = pool.container_spec if pool.HasField("container_spec") else pool.python_package_spec
     inside = f"{where}.{pool.WhichOneof('task')}"
     if sum(map(len, task.args)) > _MOST_ARGUMENT_CHARACTERS:
@@ -118,3 +121,19 @@ def _check_pool(
             errors.check_gcs_uri(uri, f"{inside}.package_uris")
         if not _MODULE.fullmatch(package.python_module):
             errors.add(f"{inside}.python_module", f"{package.python_module!r} is not the name of a Python module.")
+
+
+def _check_machine(pool: WorkerPoolSpec, errors: FoundErrors, where: str) -> None:
+    """Note what is wrong with the disk and the reservation; the machine type is looked at by itself."""
+    disk = pool.disk_spec
+    if disk.boot_disk_type not in _BOOT_DISKS:
+        errors.add(f"{where}.disk_spec.boot_disk_type", f"{disk.boot_disk_type!r} is not a type of boot disks.")
+    if disk.boot_disk_size_gb < 0:
+        errors.add(f"{where}.disk_spec.boot_disk_size_gb", "The size must be positive.")
+    reservation = pool.machine_spec.reservation_affinity
+    is_named = bool(reservation.key and reservation.values)
+    is_specific = reservation.reservation_affinity_type == ReservationAffinity.Type.SPECIFIC_RESERVATION
+    if is_specific and not is_named:
+        errors.add(f"{where}.machine_spec.reservation_affinity", "SPECIFIC_RESERVATION needs key and values.")
+    elif not is_specific and (reservation.key or reservation.values):
+        errors.add(f"{where}.machine_spec.reservation_affinity", "key and values are for SPECIFIC_RESERVATION alone.")

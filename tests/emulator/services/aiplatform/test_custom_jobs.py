@@ -36,6 +36,22 @@ def accelerated(machine_type: str, accelerator: str, count: int = 1) -> api.Work
     return made
 
 
+def on_disk(disk_type: str, size_gb: int) -> api.WorkerPoolSpec:
+    made = pool()
+    made.disk_spec.boot_disk_type = disk_type
+    made.disk_spec.boot_disk_size_gb = size_gb
+    return made
+
+
+def reserved(affinity: str, *names: str) -> api.WorkerPoolSpec:
+    made = pool()
+    reservation = made.machine_spec.reservation_affinity
+    reservation.reservation_affinity_type = api.ReservationAffinity.Type.Value(affinity)
+    reservation.values.extend(names)
+    reservation.key = "compute.googleapis.com/reservation-name" if names else ""
+    return made
+
+
 def test_create_answers_with_a_pending_job_of_the_projects_number(world: World) -> None:
     created = world.create(job())
     number = world.projects.get("test-project").number
@@ -378,6 +394,10 @@ def test_log_of_a_failed_job_ends_with_the_error(worlds: Callable[..., World]) -
         (job(accelerated("n1-standard-4", "NVIDIA_TESLA_T4", 0)), "accelerator_count must be positive"),
         (job(accelerated("n1-standard-4", "NVIDIA_TESLA_T4", 3)), "Accelerator count 3 is not supported"),
         (job(accelerated("n1-standard-4", "ACCELERATOR_TYPE_UNSPECIFIED")), "without an accelerator_type"),
+        (job(on_disk("floppy", 100)), r"disk_spec\.boot_disk_type; Message: 'floppy' is not a type of boot disks"),
+        (job(on_disk("pd-ssd", -1)), r"disk_spec\.boot_disk_size_gb"),
+        (job(reserved("SPECIFIC_RESERVATION")), "SPECIFIC_RESERVATION needs key and values"),
+        (job(reserved("ANY_RESERVATION", "mine")), "key and values are for SPECIFIC_RESERVATION alone"),
         (job(*[pool()] * 5), "at most 4 worker pools"),
         (job(output="/tmp/out"), r"base_output_directory\.output_uri_prefix"),
         (job(timeout_seconds=-5), r"scheduling\.timeout"),
@@ -401,14 +421,14 @@ def test_create_in_an_unknown_region_is_invalid_argument(world: World) -> None:
 
 def test_log_tells_what_this_machine_gives_and_what_it_does_not(worlds: Callable[..., World]) -> None:
     world = worlds(SUCCESS)
-    asked = job(accelerated("n1-standard-4", "NVIDIA_TESLA_T4"))
+    asked = job(accelerated("n1-standard-4", "NVIDIA_TESLA_T4"), reserved("SPECIFIC_RESERVATION", "projects/p/r"))
     asked.job_spec.scheduling.strategy = api.Scheduling.SPOT
     created = world.create(asked)
     ended = world.reaches(created.name, State.JOB_STATE_SUCCEEDED)
     assert ended.job_spec == asked.job_spec
     told = [str(record.payload) for record in world.logs.of_task("service")]
     assert any(text.startswith("Machine type n1-standard-4 in us-central1 is this machine: ") for text in told)
-    for part in ("attaches no accelerators", "Strategy SPOT"):
+    for part in ("attaches no accelerators", "Strategy SPOT", "no reservations"):
         assert any(part in text for text in told), part
 
 
