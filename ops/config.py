@@ -120,7 +120,7 @@ class Machine(Settings):
     @model_validator(mode="after")
     def _accelerator_is_whole(self) -> Self:
         if (self.accelerator_type is None) != (self.accelerator_count == 0):
-            raise ValueError("accelerator_type and accelerator_count must be set together")
+            raise ValueError("accelerator_type and accelerator_count go together; set both or neither")
         return self
 
     @property

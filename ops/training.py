@@ -87,6 +87,8 @@ def train_here(config: Config, key: str | None, data_file: str | None, report: R
     key, model = config.model(key)
     folder = ROOT / ".selfloop" / "training" / key
     dataset = config.datasets[model.training.dataset]
+    if data_file and not Path(data_file).is_file():
+        raise OpsError(f"{data_file} is no file; give the path of one, or leave --data out")
     with contextlib.ExitStack() as stack:
         file = Path(data_file) if data_file else stack.enter_context(data.generated(dataset))
         step = stack.enter_context(report.step(f"training of {key} on this machine"))

@@ -46,6 +46,14 @@ TRAINING = """models:
       service_account: trainer@example.iam.gserviceaccount.com
     serving:
       env: {WORKERS: "2"}
+endpoints:
+  taxi-tips:
+    deployed_models:
+      - model: taxi-tips
+        machine_type: g2-standard-4
+        accelerator_type: NVIDIA_L4
+        accelerator_count: 1
+        service_account: server@example.iam.gserviceaccount.com
 """
 SPLIT = (
     "endpoints:\n  taxi-tips:\n    deployed_models:\n"
@@ -195,8 +203,16 @@ def test_models_and_versions_are_removed_unless_they_serve(read: ReadConfig) -> 
     config = read(ROWS)
     clients = Clients(config)
     applied(config)
-    training.train(config, clients, "taxi-tips", quiet())
     name = config.model_name("taxi-tips")
+    first = clients.models.get_model(name=name)
+    again = {
+        "display_name": first.display_name,
+        "artifact_uri": first.artifact_uri,
+        "container_spec": {"image_uri": first.container_spec.image_uri},
+        "version_aliases": ["default"],
+    }
+    request = {"parent": config.parent, "parent_model": name, "model": again}
+    clients.models.upload_model(request).result(timeout=60)
     with pytest.raises(OpsError, match=r"@1 is deployed on endpoint taxi-tips; .* undeploy-model taxi-tips"):
         registry.removable(config, clients, "taxi-tips", "1")
     with pytest.raises(OpsError, match="@2 is the default version"):
@@ -214,12 +230,11 @@ def test_models_and_versions_are_removed_unless_they_serve(read: ReadConfig) -> 
     assert registry.list_models(config, clients) == []
 
 
-def test_everything_that_the_configuration_says_of_a_training_reaches_the_job(read: ReadConfig) -> None:
+def test_everything_that_the_configuration_says_reaches_the_job_and_the_endpoint(read: ReadConfig) -> None:
     config = read(f"{ROWS}{TRAINING}")
     clients = Clients(config)
-    apply_plan(plan_of(config, clients, {"bucket"}), config, clients, quiet())
-    trained = training.train(config, clients, "taxi-tips", quiet())
-    job = clients.jobs.get_custom_job(name=trained.custom_job)
+    applied(config)
+    (job,) = clients.jobs.list_custom_jobs(parent=config.parent)
     spec = job.job_spec
     assert dict(job.labels) == {"team": "rides", "selfloop-environment": "test"}
     assert spec.service_account == "trainer@example.iam.gserviceaccount.com"
@@ -234,8 +249,12 @@ def test_everything_that_the_configuration_says_of_a_training_reaches_the_job(re
         )  # fmt: skip
         assert pool.disk_spec.boot_disk_size_gb == 200
         assert {variable.name: variable.value for variable in pool.python_package_spec.env} == {"SEED": "3"}
-    model = clients.models.get_model(name=trained.versioned_name)
+    model = clients.models.get_model(name=config.model_name("taxi-tips"))
     assert {variable.name: variable.value for variable in model.container_spec.env} == {"WORKERS": "2"}
+    (deployed,) = clients.endpoints.get_endpoint(name=config.endpoint_name("taxi-tips")).deployed_models
+    assert deploy.machine_of(deployed) == (
+        "g2-standard-4", "NVIDIA_L4", 1, "server@example.iam.gserviceaccount.com",
+    )  # fmt: skip
 
 
 def version_count(state: Path) -> int:

@@ -99,6 +99,19 @@ def test_variables_override_the_files(config_folder: Path) -> None:
             "config/test.yaml:6: models.taxi-tips.training.dataset: there is no 'trips' under datasets; "
             "write one of: taxi-trips",
         ),
+        (
+            "models:\n  taxi-tips:\n    training:\n      accelerator_type: NVIDIA_TESLA_T4\n",
+            "config/test.yaml:5: models.taxi-tips.training: accelerator_type and accelerator_count go together; "
+            "set both or neither",
+        ),
+        (
+            "models:\n  taxi-tips:\n    training:\n      scheduling: {strategy: CHEAP}\n",
+            "config/test.yaml:6: models.taxi-tips.training.scheduling.strategy: is 'CHEAP'; write 'ON_DEMAND', ",
+        ),
+        (
+            "models:\n  taxi-tips:\n    training:\n      service_account: trainer\n",
+            "config/test.yaml:6: models.taxi-tips.training.service_account: is 'trainer'; write what matches",
+        ),
         ("a: [1, 2\n", "config/test.yaml:4: is not YAML"),
         ("environment: prod\n", "config/test.yaml:3: environment: comes from the file's name; remove the key"),
     ],

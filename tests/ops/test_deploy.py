@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -163,6 +164,23 @@ def test_converge_to_another_machine_type_deploys_the_same_version_beside() -> N
     endpoint = converged(fake, wanted("1", machine_type="n1-standard-8"))
     assert fake.calls == ["deploy_model", "update_endpoint", "undeploy_model"]
     assert [d.dedicated_resources.machine_spec.machine_type for d in endpoint.deployed_models] == ["n1-standard-8"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"accelerator_type": "NVIDIA_TESLA_T4", "accelerator_count": 1},
+        {"service_account": "server@example.iam.gserviceaccount.com"},
+    ],
+)
+def test_converge_to_another_accelerator_or_account_deploys_beside_and_only_once(change: dict[str, Any]) -> None:
+    fake = FakeEndpoints(serving("1"))
+    version = replace(wanted("1"), **change)
+    endpoint = converged(fake, version)
+    assert fake.calls == ["deploy_model", "update_endpoint", "undeploy_model"]
+    assert version.is_served_by(endpoint.deployed_models[0])
+    converged(fake, version)
+    assert len(fake.calls) == 3
 
 
 def test_converge_of_other_replica_counts_scales_in_place() -> None:
