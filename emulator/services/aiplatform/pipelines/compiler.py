@@ -79,7 +79,7 @@ def compile_spec(spec: Mapping[str, Any]) -> Pipeline:
         if isinstance(component.body, DagBody):
             _check_dag(component.name, component.body, components)
     _check_nesting(root, components)
-    return Pipeline(name, root, components, node.text("defaultPipelineRoot"))
+    return Pipeline(name, root, components)
 
 
 def _component(name: str, node: SpecNode, executors: Mapping[str, SpecNode]) -> Component:

@@ -197,5 +197,3 @@ class Pipeline:
     name: str
     root: Component
     components: Mapping[str, Component]
-    default_root: str
-    """`gs://…` or empty"""

@@ -149,7 +149,6 @@ class PipelineRuns:
         job.CopyFrom(given)
         submission.load_template(job, self._objects)
         pipeline = submission.compile_job(job)
-        root = submission.root_folder(job, pipeline)
         inputs = submission.root_inputs(job, pipeline, location, self._lineage)
         now = self._clock.now()
         job_id = job_id or f"{pipeline.name}-{now:%Y%m%d%H%M%S}"
@@ -164,7 +163,7 @@ class PipelineRuns:
             job_id=job_id,
             uuid=uuid,
             pipeline_name=pipeline.name,
-            root=root,
+            root=job.runtime_config.gcs_output_directory.rstrip("/"),
             create_time=as_datetime(stored.create_time),
             schedule_time=schedule_time,
             service_account=job.service_account,

@@ -30,9 +30,11 @@ def check_job(job: PipelineJob, job_id: str) -> None:
         errors.add("pipeline_job_id", f"{job_id!r} does not match {_JOB_ID.pattern}.")
     errors.check_display_name(job.display_name, "pipeline_job.display_name")
     errors.check_labels(job.labels, "pipeline_job.labels")
-    root = job.runtime_config.gcs_output_directory
+    root, field = job.runtime_config.gcs_output_directory, "pipeline_job.runtime_config.gcs_output_directory"
     if root:
-        errors.check_gcs_uri(root, "pipeline_job.runtime_config.gcs_output_directory")
+        errors.check_gcs_uri(root, field)
+    else:
+        errors.add(field, "Required field is not set.")
     errors.raise_any()
     if job.runtime_config.parameters:
         raise MethodNotImplemented(
@@ -66,17 +68,6 @@ def compile_job(job: PipelineJob) -> Pipeline:
     if not job.pipeline_spec.fields:
         raise InvalidArgument("One of pipeline_job.pipeline_spec and pipeline_job.template_uri must be set.")
     return compile_spec(plain_struct(job.pipeline_spec))
-
-
-def root_folder(job: PipelineJob, pipeline: Pipeline) -> str:
-    """`gs://…` of the run's outputs, no slash at the end. Raises InvalidArgument."""
-    root = job.runtime_config.gcs_output_directory or pipeline.default_root
-    if not root.startswith("gs://"):
-        raise InvalidArgument(
-            "List of found errors:\t1.Field: pipeline_job.runtime_config.gcs_output_directory; "
-            "Message: Required field is not set, and the pipeline has no defaultPipelineRoot in Cloud Storage.\t"
-        )
-    return root.rstrip("/")
 
 
 def root_inputs(job: PipelineJob, pipeline: Pipeline, location: Location, lineage: Lineage) -> Values:

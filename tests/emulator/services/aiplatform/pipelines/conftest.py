@@ -90,7 +90,7 @@ class Pipelines:
         assert isinstance(job, PipelineJob)
         return job
 
-    def reaches(self, name: str, task: str, state: PipelineTaskDetail.State) -> PipelineJob:
+    def reaches(self, name: str, task: str, state: Any) -> PipelineJob:
         """The job, once a task of it is in a state."""
 
         def look() -> PipelineJob | None:
