@@ -68,8 +68,8 @@ def test_job_shows_its_contexts(both: Pipelines) -> None:
     assert (pipeline.schema_title, run.schema_title) == ("system.Pipeline", "system.PipelineRun")
     assert list(run.parent_contexts) == [pipeline.name]
     assert re.fullmatch(r"\d{13}", run.etag)
-    assert job.start_time >= job.create_time
-    assert job.end_time >= job.start_time  # type: ignore[operator]
+    times: list[Any] = [job.create_time, job.start_time, job.end_time]
+    assert times == sorted(times)
     (root,) = job.job_detail.task_details
     assert (root.task_name, root.state.name, root.execution.state.name) == (job_id, "SUCCEEDED", "COMPLETE")
 
@@ -145,7 +145,6 @@ def test_bad_fields_are_refused(pipelines: Pipelines) -> None:
     with pytest.raises(InvalidArgument, match="pipeline_job_id"):
         pipelines.submit(nothing(), job_id="1-starts-with-a-digit")
     empty = pipelines.job({})
-    empty.pipeline_spec = None
     with pytest.raises(InvalidArgument, match=r"One of pipeline_job\.pipeline_spec and pipeline_job.template_uri"):
         pipelines.client.create_pipeline_job(parent=pipelines.parent, pipeline_job=empty)
 
@@ -165,7 +164,6 @@ def test_template_is_read_from_the_bucket(both: Pipelines) -> None:
     YAML().dump(nothing(**INPUTS), text)
     both.bucket.blob("templates/p.yaml").upload_from_string(text.getvalue() + "---\nplatforms: {kubernetes: {}}\n")
     job = both.job({}, count=2)
-    job.pipeline_spec = None
     job.template_uri = f"gs://{both.bucket.name}/templates/p.yaml"
     made = both.client.create_pipeline_job(parent=both.parent, pipeline_job=job)
     assert both.finished(made.name).state == PipelineState.PIPELINE_STATE_SUCCEEDED
