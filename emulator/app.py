@@ -48,6 +48,7 @@ from emulator.services import cloudresourcemanager, iamcredentials, metadata_ser
 from emulator.services import logging as logging_api
 from emulator.services import storage as storage_api
 from emulator.services.aiplatform.serving import Serving
+from emulator.services.aiplatform.tracking import Tracking
 from emulator.services.aiplatform.training import Training
 from emulator.settings import Settings
 
@@ -135,6 +136,9 @@ class Emulator:
         )
         self.schedule.add(storage_api.Housekeeping(self.objects))
         self._runner = ProcessRunner(self.settings, self.objects, self.network)
+        tracking = Tracking(
+            database=self.database, clock=self.clock, projects=self.projects, operations=self.operations
+        )
         self._serving = Serving(
             database=self.database,
             clock=self.clock,
@@ -154,6 +158,7 @@ class Emulator:
             runner=self._runner,
             logs=logs,
             models=self._serving.versions,
+            graph=tracking.graph,
             scratch=self.settings.jobs,
         )
         policies = IamPolicies(self.database)
@@ -163,6 +168,7 @@ class Emulator:
             *storage_api.services(self.objects),
             *self._serving.services,
             *self._training.services,
+            *tracking.services,
             mixins.OperationsService(self.operations, self.projects),
             mixins.LocationsService(self.projects),
             mixins.IamPolicyService(policies, self.projects),

@@ -35,8 +35,15 @@ KEPT = frozenset(
     {
         # The SDK's ModelRegistry.update_version sends the version as it was read: a bare name and this id.
         "google.cloud.aiplatform.v1.Model.version_id",
-        # UpdateDataset says by it which dataset is meant; a new one is named by the service all the same.
+        # An update says by it which one is meant; a new one is named by the service all the same.
         "google.cloud.aiplatform.v1.Dataset.name",
+        "google.cloud.aiplatform.v1.Artifact.name",
+        "google.cloud.aiplatform.v1.Context.name",
+        "google.cloud.aiplatform.v1.Execution.name",
+        "google.cloud.aiplatform.v1.Tensorboard.name",
+        "google.cloud.aiplatform.v1.TensorboardExperiment.name",
+        "google.cloud.aiplatform.v1.TensorboardRun.name",
+        "google.cloud.aiplatform.v1.TensorboardTimeSeries.name",
     }
 )
 #: Messages that are output only to readers of the API, and that a client brings whole when it imports them.

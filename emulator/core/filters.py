@@ -2,7 +2,8 @@
 
 `AND` binds looser than `OR`, as the standard has it; a blank between two restrictions is an `AND`. Names may
 be snake_case or camelCase. On text, `:` matches the whole value with `*` as wildcard and `=` compares
-literally; on a map, `labels.key=value`, `labels.key:*` and `labels:key`; on a list, any element counts.
+literally; on a map, `labels.key=value`, `labels.key:*` and `labels:key`; on a list, any element counts. A Struct
+is gone into by the kinds of its values, `metadata."a:b".number_value > 1`; `field:"a","b"` asks for either.
 Source: https://google.aip.dev/160 and the filter descriptions of Vertex AI's list requests
 """
 
@@ -39,23 +40,36 @@ _NUMBERS = frozenset(
     {FieldDescriptor.CPPTYPE_INT32, FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT32,
      FieldDescriptor.CPPTYPE_UINT64, FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT}
 )  # fmt: skip
+#: The kinds of a Struct's values that can be compared, by the fields that hold them.
+_VALUE_KINDS: Mapping[str, FieldDescriptor] = {
+    name: protobuf.Value.DESCRIPTOR.fields_by_name[name]
+    for name in ("number_value", "string_value", "bool_value")
+}
 
 
 def compile(  # noqa: A001  # as in re.compile
     text: str,
     message_type: type[M],
     fields: Iterable[str],
-    computed: Mapping[str, Callable[[M], str]] | None = None,
+    computed: Mapping[str, Callable[[M], str | Iterable[str]]] | None = None,
     canonical: Callable[[str], str] = lambda name: name,
+    *,
+    functions: Mapping[str, Callable[[str], Callable[[M], bool]]] | None = None,
+    deepest: int = _DEEPEST,
 ) -> Callable[[M], bool]:
     """Whether a message passes the filter. An empty filter lets everything pass.
 
     fields: dotted snake_case paths that may be filtered by; a map or message allows what is below it.
-    computed: snake_case names that are no fields, such as `model` for the last part of a Model's name, and their text.
+    computed: snake_case names that are no fields, such as `model` for the last part of a Model's name, and their text,
+    or texts, of which any counts.
     canonical: makes the stored form of a resource name that a client wrote with its project's id.
+    functions: what may be called with one text, such as `in_context("…")`, and the test that it makes.
+    deepest: parentheses and NOTs that may be inside one another.
     Raises InvalidArgument for bad syntax, a field outside the list, an operator or value that does not fit.
     """
-    return _Parser(text, _Compiler(text, descriptor_of(message_type), fields, computed or {}, canonical)).parse()
+    descriptor = descriptor_of(message_type)
+    compiler = _Compiler(text, descriptor, fields, computed or {}, canonical, functions=functions or {})
+    return _Parser(text, compiler, deepest).parse()
 
 
 def wildcard(pattern: str) -> Callable[[str], bool]:
@@ -85,8 +99,9 @@ def wildcard(pattern: str) -> Callable[[str], bool]:
 class _Parser:
     """expression = sequence {AND sequence}; sequence = factor {factor}; factor = term {OR term}."""
 
-    def __init__(self, text: str, compiler: _Compiler) -> None:
+    def __init__(self, text: str, compiler: _Compiler, deepest: int) -> None:
         self._text = text
+        self._deepest = deepest
         self._at = 0
         self._depth = 0
         self._compiler = compiler
@@ -115,7 +130,8 @@ class _Parser:
 
     def _term(self) -> Predicate:
         self._depth += 1
-        if self._depth > _DEEPEST:
+        # A term within no parentheses is at depth 1.
+        if self._depth > self._deepest + 1:
             raise self._compiler.error("it is nested too deeply")
         try:
             if self._keyword("NOT") or self._take("-"):
@@ -136,16 +152,30 @@ class _Parser:
             self._at += 1
             path.append(self._name())
         self._skip_space()
+        if len(path) == 1 and self._take("("):
+            return self._call(path[0])
         found = _OPERATOR.match(self._text, self._at)
         if not found:
             raise self._unexpected()
         self._at = found.end()
         self._skip_space()
+        tests = [self._compiler.restriction(path, found[0], self._value())]
+        while found[0] == ":" and self._take(","):
+            tests.append(self._compiler.restriction(path, found[0], self._value()))
+        return tests[0] if len(tests) == 1 else lambda message: any(test(message) for test in tests)
+
+    def _call(self, name: str) -> Predicate:
+        test = self._compiler.call(name, self._value())
+        if not self._take(")"):
+            raise self._unexpected()
+        return test
+
+    def _value(self) -> str:
         value = self._quoted()
         if value is None:
             value = self._match(_VALUE)
         self._skip_space()
-        return self._compiler.restriction(path, found[0], value)
+        return value
 
     def _name(self) -> str:
         quoted = self._quoted()
@@ -201,25 +231,36 @@ class _Compiler:
         text: str,
         descriptor: Descriptor,
         fields: Iterable[str],
-        computed: Mapping[str, Callable[[Any], str]],
+        computed: Mapping[str, Callable[[Any], str | Iterable[str]]],
         canonical: Callable[[str], str],
+        *,
+        functions: Mapping[str, Callable[[str], Predicate]],
     ) -> None:
         self._text = text
         self._descriptor = descriptor
         self._fields = frozenset(fields)
         self._computed = computed
         self._canonical = canonical
+        self._functions = functions
 
     def error(self, why: str) -> InvalidArgument:
         return InvalidArgument(f'Invalid filter "{self._text[:200]}": {why}.')
 
+    def call(self, name: str, argument: str) -> Predicate:
+        make = self._functions.get(name)
+        if make is None:
+            raise self.error(f"there is no function {name}")
+        return make(self._name_form(argument))
+
     def restriction(self, path: list[str], comparator: str, value: str) -> Predicate:
         read = self._computed.get(snake_case(path[0])) if len(path) == 1 else None
         if read is not None:
-            return self._text_test(path[0], comparator, value, lambda message: iter((read(message),)))
+            return self._text_test(path[0], comparator, value, lambda message: _texts(read(message)))
         steps, keys = self._resolve(path)
         field = steps[-1]
         name = ".".join(path)
+        if _is_struct(field):
+            return self._struct_test(steps, name, keys, comparator, value)
         entry = map_entry(field)
         if entry is not None:
             if keys:
@@ -265,14 +306,33 @@ class _Compiler:
                 raise self.error(f"{name} is a number") from None
         raise self.error(f"{name} cannot be compared")
 
+    def _struct_test(
+        self, steps: list[FieldDescriptor], name: str, keys: list[str], comparator: str, value: str
+    ) -> Predicate:
+        """A test of one value in a Struct. keys: `field`, its kind, and so on where that is struct_value."""
+        way = keys[::2]
+        kinds = [snake_case(kind) for kind in keys[1::2]]
+        if comparator == ":" and value == "*" and kinds == ["struct_value"] * (len(way) - 1):
+            return lambda message: any(True for _ in _in_struct(message, steps, way))
+        kind = kinds.pop() if kinds else ""
+        if len(keys) % 2 or kinds != ["struct_value"] * len(kinds) or kind not in _VALUE_KINDS:
+            raise self.error(f"{name} must end in one of {', '.join(sorted(_VALUE_KINDS))}")
+
+        def values(message: Any) -> Iterator[Any]:
+            for found in _in_struct(message, steps, way):
+                if found.WhichOneof("kind") == kind:
+                    yield getattr(found, kind)
+
+        return self._typed_test(_VALUE_KINDS[kind], name, comparator, value, values)
+
     def _text_test(self, name: str, comparator: str, value: str, values: Callable[[Any], Iterator[Any]]) -> Predicate:
         if comparator == ":":
-            matches = wildcard(value)
+            matches = wildcard(self._name_form(value))
             return lambda message: any(matches(item) for item in values(message))
         return self._equality(name, comparator, self._name_form(value), values)
 
     def _name_form(self, value: str) -> str:
-        return self._canonical(value) if value.startswith("projects/") else value
+        return self._canonical(value) if value.startswith("projects/") and "*" not in value else value
 
     def _equality(self, name: str, comparator: str, wanted: Any, values: Callable[[Any], Iterator[Any]]) -> Predicate:
         if comparator in ("=", ":"):
@@ -304,6 +364,10 @@ class _Compiler:
             if field is None:
                 break
             steps.append(field)
+            if _is_struct(field):
+                if path[index + 1 :] and self._allows(steps):
+                    return steps, path[index + 1 :]
+                break
             if map_entry(field) is not None:
                 key = path[index + 1 :]
                 if len(key) <= 1 and self._allows(steps):
@@ -351,6 +415,23 @@ def _values(message: Any, steps: list[FieldDescriptor], key: str | None) -> Iter
         yield value
     elif message.HasField(field.name):
         yield from _values(value, rest, key) if rest else (value,)
+
+
+def _in_struct(message: Any, steps: list[FieldDescriptor], way: list[str]) -> Iterator[Any]:
+    """The Values at the end of a way of keys through the Structs that are down the path."""
+    *before, last = way
+    structs = list(_values(message, steps, None))
+    for key in before:
+        structs = [struct.fields[key].struct_value for struct in structs if key in struct.fields]
+    yield from (struct.fields[last] for struct in structs if last in struct.fields)
+
+
+def _is_struct(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.full_name == "google.protobuf.Struct"
+
+
+def _texts(given: str | Iterable[str]) -> Iterator[str]:
+    return iter((given,)) if isinstance(given, str) else iter(given)
 
 
 def _is_present(value: Any) -> bool:

@@ -36,8 +36,9 @@ def page(
     message_type: type[M],
     *,
     filterable: Iterable[str] = (),
-    computed: Mapping[str, Callable[[M], str]] | None = None,
+    computed: Mapping[str, Callable[[M], str | Iterable[str]]] | None = None,
     canonical: Callable[[str], str] = lambda name: name,
+    test: Callable[[M], bool] | None = None,
     sortable: Iterable[str] = (),
     key: Callable[[M], str] = lambda item: item.name,  # type: ignore[attr-defined]  # every listed kind has one
     default_size: int = 100,
@@ -46,15 +47,17 @@ def page(
     """The page that a list request asks for, by those of `filter`, `order_by`, `page_size`, `page_token` and
     `read_mask` that it has.
 
-    items: in their default order. filterable, computed, canonical: see filters.compile. sortable: fields for
-    `order_by`. key: what tells one item from another. A larger page_size than largest_size counts as that.
+    items: in their default order. filterable, computed, canonical: see filters.compile.
+    test: what a caller has made of `filter` itself, in place of these three. sortable: fields for `order_by`.
+    key: what tells one item from another. A larger page_size than largest_size counts as that.
     Raises InvalidArgument for a bad filter, order, size, mask, or a token of another query.
     """
     asked: Any = request
     fields = request.DESCRIPTOR.fields_by_name
     found = list(items)
-    if "filter" in fields:
+    if test is None and "filter" in fields:
         test = filters.compile(asked.filter, message_type, filterable, computed, canonical)
+    if test is not None:
         found = [item for item in found if test(item)]
     if "order_by" in fields:
         found = order(found, asked.order_by, message_type, sortable)

@@ -13,11 +13,11 @@ from emulator.services.aiplatform.custom_jobs import CustomJobs
 from emulator.services.aiplatform.dataset_exports import Exporter
 from emulator.services.aiplatform.dataset_service import DatasetService
 from emulator.services.aiplatform.job_service import JobService
+from emulator.services.aiplatform.metadata.graph import MetadataGraph
 from emulator.services.aiplatform.model_sink import ModelSink
 from emulator.services.aiplatform.persistent_resource_service import PersistentResourceService
 from emulator.services.aiplatform.pipeline_service import PipelineService
 from emulator.services.aiplatform.pipelines.runs import PipelineRuns
-from emulator.services.aiplatform.pipelines.stored_lineage import StoredLineage
 from emulator.services.aiplatform.state import AiplatformState
 from emulator.services.aiplatform.training_data import TrainingData
 from emulator.services.aiplatform.training_runs import TrainingRuns
@@ -38,6 +38,7 @@ class Training:
         runner: ContainerRunner,
         logs: LogSink,
         models: ModelSink,
+        graph: MetadataGraph,
         scratch: Path,
     ) -> None:
         """scratch: an existing folder on disk, for as much as a dataset holds."""
@@ -59,7 +60,7 @@ class Training:
             objects=objects,
             jobs=self._jobs,
             logs=logs,
-            lineage=StoredLineage(database, clock),
+            lineage=graph,
         )
         self.services = [
             JobService(state=state, projects=projects, operations=operations, jobs=self._jobs, tuning=self._tuning),

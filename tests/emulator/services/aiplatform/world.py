@@ -16,6 +16,7 @@ from emulator.core.service import Caller, Context
 from emulator.core.state import Database
 from emulator.services.aiplatform.dataset_service import DatasetService
 from emulator.services.aiplatform.job_service import JobService
+from emulator.services.aiplatform.metadata.graph import MetadataGraph
 from emulator.services.aiplatform.pipeline_service import PipelineService
 from emulator.services.aiplatform.training import Training
 from tests.emulator.services.aiplatform.fakes import FakeHandle, FakeLogs, FakeModels, FakeObjects, FakeRunner
@@ -49,6 +50,7 @@ class World:
             runner=runner,
             logs=self.logs,
             models=models,
+            graph=MetadataGraph(self._database, clock),
             scratch=path.parent,
         )
         jobs, pipelines, _, datasets = self.training.services

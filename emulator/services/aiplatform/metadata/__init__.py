@@ -1,0 +1,1 @@
+"""Vertex ML Metadata: what was made of what, by which execution, in which context."""

@@ -1,0 +1,22 @@
+"""Builds the services that keep track of things: MetadataService."""
+
+from __future__ import annotations
+
+from emulator.core.clock import Clock
+from emulator.core.operations import Operations
+from emulator.core.projects import Projects
+from emulator.core.service import GapicService
+from emulator.core.state import Database
+from emulator.services.aiplatform.metadata.graph import MetadataGraph
+from emulator.services.aiplatform.metadata_service import MetadataService
+
+
+class Tracking:
+    """The graph of metadata, and the services that clients see."""
+
+    def __init__(self, *, database: Database, clock: Clock, projects: Projects, operations: Operations) -> None:
+        self.graph = MetadataGraph(database, clock)
+        """in which jobs, pipelines and models write down what they did"""
+        self.services: list[GapicService] = [
+            MetadataService(graph=self.graph, projects=projects, operations=operations),
+        ]
