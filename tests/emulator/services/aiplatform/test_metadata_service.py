@@ -97,9 +97,11 @@ def test_context_keeps_empty_structs_and_its_etag_is_its_update_time(
         context_id="exp-run",
     )
     assert context.schema_version == "0.0.1"
-    assert dict(context.metadata["_params"]) == {}
-    assert context.metadata["_n"] == 1.0
-    assert context.etag == str(round(context.update_time.timestamp() * 1000))
+    kept: Any = context.metadata
+    assert dict(kept["_params"]) == {}
+    assert kept["_n"] == 1.0
+    updated: Any = context.update_time
+    assert context.etag == str(round(updated.timestamp() * 1000))
     with pytest.raises((AlreadyExists, Conflict)):
         new_context(metadata, store, "exp-run")
 
