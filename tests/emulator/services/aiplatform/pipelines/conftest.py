@@ -61,7 +61,7 @@ class Pipelines:
     def job(self, document: dict[str, Any], policy: Any = 0, **parameters: Any) -> PipelineJob:
         return PipelineJob(
             display_name="run",
-            pipeline_spec=as_struct(document) if document else None,
+            **({"pipeline_spec": as_struct(document)} if document else {}),
             labels={"team": "ml"},
             runtime_config=PipelineJob.RuntimeConfig(
                 gcs_output_directory=self.root,
