@@ -6,6 +6,7 @@ one client do not pay for the others. Which world answers was settled before, by
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +43,22 @@ def passing_errors() -> tuple[type[Exception], ...]:
     )
 
 
-def patient() -> Retry:
-    """A retry for calls that only look: a wait of hours must not end because one of them met a bad moment."""
+def patient(tell: Callable[[str], None]) -> Retry:
+    """A retry for calls that only look: a wait of hours must not end because one of them met a bad moment.
+
+    tell: gets one line when the call has to be tried again.
+    """
     from google.api_core.retry import Retry, if_exception_type
 
+    told: list[str] = []
+
+    def on_error(error: Exception) -> None:
+        if not told:
+            told.append(f"no answer ({type(error).__name__}); trying again for up to {RETRY_SECONDS:.0f} s")
+            tell(told[0])
+
     predicate = if_exception_type(*passing_errors())
-    return Retry(predicate=predicate, initial=0.5, maximum=10.0, timeout=RETRY_SECONDS)
+    return Retry(predicate=predicate, initial=0.5, maximum=10.0, timeout=RETRY_SECONDS, on_error=on_error)
 
 
 class Clients:

@@ -185,7 +185,7 @@ def wait(
         with report.step("training") as step:
             while True:
                 pipeline = clients.pipelines.get_training_pipeline(
-                    name=pipeline.name, retry=patient(), timeout=TIMEOUT_SECONDS
+                    name=pipeline.name, retry=patient(report.line), timeout=TIMEOUT_SECONDS
                 )
                 if log is None and (job := _backing_job(pipeline)):
                     log = JobLog(clients, config.project, job.rsplit("/", 1)[-1])

@@ -108,7 +108,10 @@ def _with_known_values(change: Change, outputs: Mapping[str, Mapping[str, str]])
     spec = resolved(change.desired.spec, outputs)
     unknown = next(_unknown(spec, ""), None)
     if unknown is not None:
-        raise OpsError(f"{unknown} of {change.name} stands for nothing that exists; train the model or mend the alias")
+        raise OpsError(
+            f"{unknown} of {change.name} stands for nothing that exists; "
+            "train the model with inv train, or mend the alias"
+        )
     assert isinstance(spec, Mapping)  # noqa: S101 -- resolving a mapping gives a mapping
     return replace(change, desired=replace(change.desired, spec=spec))
 

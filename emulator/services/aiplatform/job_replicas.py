@@ -129,7 +129,11 @@ class JobReplicas:
 
         def follow(replica: Replica, handle: ContainerHandle) -> None:
             result = handle.wait()
-            while result.reason is ExitReason.LOST and not primary_is_over.is_set() and self._may_start_again(replica):
+            while (
+                result.reason is ExitReason.LOST
+                and not (primary_is_over.is_set() or all_again.is_set())
+                and self._may_start_again(replica)
+            ):
                 if self._restarts_all:
                     all_again.set()
                     self._containers.end()
