@@ -86,20 +86,6 @@ class Dispatcher:
         self._note(context, "OK" if answer.status < 400 else errors.status_code_name(answer.status), started)
         return answer
 
-    def call_json_at_once(self, method: JsonMethod, request: JsonRequest, context: Context) -> JsonResponse | None:
-        """The same on the event loop, where the service has an answer that waits for nothing; else None."""
-        service = self._json.get((method.api, method.resource))
-        if service is None:
-            return None
-        started = time.perf_counter()
-        try:
-            answer = service.at_once(method.name, request, context)
-        except Exception as raised:  # noqa: BLE001  # every exception becomes the caller's answer
-            raise self._failed(raised, context, started) from None
-        if answer is not None:
-            self._note(context, "OK" if answer.status < 400 else errors.status_code_name(answer.status), started)
-        return answer
-
     def call_plain(self, service: PlainHttp, request: HttpRequest, context: Context) -> HttpResponse:
         """The answer of a service outside the tables."""
         started = time.perf_counter()

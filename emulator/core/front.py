@@ -14,13 +14,14 @@ import re
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 from emulator.core import client_hello
 from emulator.core.certificates import CertificateAuthority, is_ours
 from emulator.core.client_hello import ClientHello
+from emulator.core.connection_loops import ConnectionLoops
 from emulator.core.egress import Egress, is_loopback
 from emulator.core.interfaces import SandboxCaller
 from emulator.core.relay import Relay
@@ -30,6 +31,8 @@ logger = logging.getLogger(__name__)
 _HELLO_SECONDS = 60.0
 _LONGEST_HEAD = 16 * 1024
 _BACKLOG = 512
+#: So many connections have a thread and an event loop of their own.
+_LOOPS = 32
 #: The rest of a message that has begun is awaited so often, so long each time: two seconds.
 _STALLED_LOOKS, _LOOK_SECONDS = 400, 0.005
 _H2_PREFACE = b"PRI * HTTP/2.0\r\n"
@@ -41,6 +44,8 @@ class Connection:
 
     is_tls: bool
     sandbox: SandboxCaller | None
+    has_own_loop: bool = False
+    """nobody else is served by the event loop that it is on: there, a handler may take its time"""
 
 
 HttpApp = Callable[[Any, Any, Any, Connection], Awaitable[None]]
@@ -74,6 +79,7 @@ class Front:
         self._config.load()
         self._http_state = ServerState()
         self.loop = asyncio.get_running_loop()
+        self._loops = ConnectionLoops(_LOOPS, type(self.loop))
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
@@ -104,7 +110,8 @@ class Front:
         for task in list(self._tasks):
             task.cancel()
         for protocol in list(self._http_state.connections):
-            protocol.shutdown()
+            protocol.loop.call_soon_threadsafe(protocol.shutdown)
+        self._loops.close()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _attach(self, listener: socket.socket, caller: SandboxCaller) -> asyncio.Task[None]:
@@ -162,14 +169,14 @@ class Front:
                 await self._to_grpc(client, self._grpc_tls)
             else:
                 context = self._authority.context_for(hello.server_name)
-                await self._to_http(client, Connection(is_tls=True, sandbox=caller), context)
+                self._to_http(client, Connection(is_tls=True, sandbox=caller), context)
             return True
         if first and _H2_PREFACE.startswith(first[: len(_H2_PREFACE)]):
             await self._to_grpc(client, self._grpc_plain)
             return True
         if not first:
             return False
-        await self._to_http(client, Connection(is_tls=False, sandbox=caller), None)
+        self._to_http(client, Connection(is_tls=False, sandbox=caller), None)
         return True
 
     async def _connect(self, client: socket.socket) -> bool:
@@ -228,15 +235,32 @@ class Front:
         await self.loop.sock_connect(server, address)
         self._relay.join(_detach(client), server)
 
-    async def _to_http(self, client: socket.socket, connection: Connection, context: Any) -> None:
-        protocol = _protocol_class()(self._config, self._http_state, {}, self.loop)
+    def _to_http(self, client: socket.socket, connection: Connection, context: Any) -> None:
+        loop = self._loops.take()
+        if loop is None:
+            self._start(self._serve_http(client, connection, context))
+        else:
+            connection = replace(connection, has_own_loop=True)
+            self._loops.serve(loop, self._serve_http(client, connection, context))
+
+    async def _serve_http(self, client: socket.socket, connection: Connection, context: Any) -> None:
+        """From its first request, or TLS handshake, until it is closed, on the loop that runs this."""
+        loop = asyncio.get_running_loop()
+        protocol = _protocol_class()(self._config, self._http_state, {}, loop)
         protocol.accepted = client
+        protocol.lost = loop.create_future()
 
         async def app(scope: Any, receive: Any, send: Any) -> None:
             await self._app(scope, receive, send, connection)
 
         protocol.app = app
-        await self.loop.connect_accepted_socket(lambda: protocol, client, ssl=context)
+        try:
+            await loop.connect_accepted_socket(lambda: protocol, client, ssl=context)
+        except OSError as error:
+            logger.debug("a connection was dropped before its first request: %s", error)
+            client.close()
+            return
+        await protocol.lost
 
     async def _peek(
         self, client: socket.socket, is_enough: Callable[[bytes], bool], longest: int = _LONGEST_HEAD
@@ -282,6 +306,12 @@ def _protocol_class() -> Any:
 
     class Protocol(HttpToolsProtocol):
         accepted: socket.socket
+        lost: asyncio.Future[None]
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            if not self.lost.done():
+                self.lost.set_result(None)
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)

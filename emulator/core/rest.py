@@ -1,7 +1,8 @@
 """REST: an ASGI application that turns HTTP requests into calls of the dispatcher.
 
-Handlers are synchronous and run on a pool of threads; the event loop only moves bytes. Nothing of a body that
-may be large (an upload, a download) is ever held as a whole.
+Handlers are synchronous. They run on the event loop of their connection where it serves no other, and on a pool of
+threads where it does: that loop only moves bytes. Nothing of a body that may be large (an upload, a download) is ever
+held as a whole.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import gzip
 import logging
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl
@@ -60,6 +61,13 @@ class _Exchange:
     path: str
     query: Sequence[tuple[str, str]]
     headers: Mapping[str, str]
+    workers: Workers
+
+    async def run(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """What the work returns: done here when nobody else is kept waiting by it, else on a thread."""
+        if self.connection.has_own_loop:
+            return work(*arguments)
+        return await self.workers.run(work, *arguments)
 
     def parameter(self, name: str) -> str:
         return next((value for key, value in self.query if key == name), "")
@@ -92,7 +100,7 @@ class RestApp:
         self._workers.close()
 
     async def __call__(self, scope: Any, receive: Any, send: Any, connection: Connection) -> None:
-        exchange = _exchange(scope, receive, send, connection)
+        exchange = _exchange(scope, receive, send, connection, self._workers)
         legacy = False
         try:
             _check_host(exchange)
@@ -135,7 +143,7 @@ class RestApp:
             exchange.verb, exchange.host, exchange.path, list(exchange.query), exchange.headers, body, caller,
             exchange.connection.sandbox,
         )  # fmt: skip
-        answer: HttpResponse = await self._run(self._dispatcher.call_plain, service, request, context)
+        answer: HttpResponse = await exchange.run(self._dispatcher.call_plain, service, request, context)
         await _send(exchange, answer.status, answer.headers, answer.body)
 
     async def _answer_streamed(self, service: StreamedHttp, exchange: _Exchange) -> None:
@@ -151,11 +159,13 @@ class RestApp:
         try:
             _check_origin(exchange)
         except Forbidden:
-            if not await self._run(service.admits_page, request):
+            if not await exchange.run(service.admits_page, request):
                 raise
         method = f"{service.name} {exchange.verb.upper()} {exchange.path}"
         context = _context(method, _ANONYMOUS, exchange)
-        answer: JsonResponse = await self._run(self._dispatcher.call_streamed, service, request, context)
+        await body.begin()
+        run = exchange.run if body.is_complete else self._workers.run
+        answer: JsonResponse = await run(self._dispatcher.call_streamed, service, request, context)
         await self._send_json_answer(exchange, answer, context)
 
     async def _answer_batch(self, exchange: _Exchange) -> None:
@@ -180,7 +190,7 @@ class RestApp:
                 return response
             return _rpc_answer(response, as_numbers)
 
-        answer = await self._run(work)
+        answer = await exchange.run(work)
         if route.rpc.server_streaming:
             pieces = _http_bodies(answer) if route.rpc.output == _HTTP_BODY else _json_array(answer, as_numbers)
             await self._send_pieces(exchange, 200, {**_JSON, **context.response_headers}, pieces)
@@ -198,9 +208,13 @@ class RestApp:
             parameters.setdefault("alt", "media")
         media = None
         body: Any = {}
+        run = exchange.run
         if route.upload:
-            # The first piece is mostly the whole of a small upload: taken here, it costs no hop between threads.
-            media = StreamedBody(exchange.receive, asyncio.get_running_loop(), await exchange.receive())
+            media = StreamedBody(exchange.receive, asyncio.get_running_loop())
+            await media.begin()
+            if not media.is_complete:
+                # What has yet to come is received by the loop while the handler waits for it.
+                run = self._workers.run
         else:
             data = await _read_body(exchange, _LARGEST_JSON_BYTES)
             body = transcoding.load(data)
@@ -208,9 +222,7 @@ class RestApp:
                 raise InvalidArgument("Invalid JSON payload received. An object was expected.")
         request = JsonRequest(parameters, body, exchange.headers, media, _uri(exchange), exchange.verb)
         context = _context(route.method.id, caller, exchange)
-        answer = self._dispatcher.call_json_at_once(route.method, request, context)
-        if answer is None:
-            answer = await self._run(self._dispatcher.call_json, route.method, request, context)
+        answer = await run(self._dispatcher.call_json, route.method, request, context)
         await self._send_json_answer(exchange, answer, context)
 
     async def _send_json_answer(self, exchange: _Exchange, answer: JsonResponse, context: Context) -> None:
@@ -230,11 +242,11 @@ class RestApp:
         self, exchange: _Exchange, status: int, headers: Mapping[str, str], pieces: Iterator[bytes]
     ) -> None:
         """Send what an iterator yields, running it on a thread; its first piece comes before the status line."""
-        piece = await self._run(next, pieces, _END)
+        piece = await exchange.run(next, pieces, _END)
         await _send_head(exchange, status, headers)
         while piece is not _END:
             await exchange.send({"type": "http.response.body", "body": piece, "more_body": True})
-            piece = await self._run(next, pieces, _END)
+            piece = await exchange.run(next, pieces, _END)
         await exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _answer_error(self, error: GoogleAPICallError, exchange: _Exchange, legacy: bool) -> None:
@@ -282,9 +294,6 @@ class RestApp:
         )
         return error
 
-    async def _run(self, work: Any, *arguments: Any) -> Any:
-        return await self._workers.run(work, *arguments)
-
 
 _HTTP_BODY = "google.api.HttpBody"
 _JSON = {"content-type": "application/json; charset=UTF-8", "vary": "Origin, X-Origin, Referer"}
@@ -294,13 +303,13 @@ class _ClientGoneError(Exception):
     """The client closed its connection before its request was complete."""
 
 
-def _exchange(scope: Any, receive: Any, send: Any, connection: Connection) -> _Exchange:
+def _exchange(scope: Any, receive: Any, send: Any, connection: Connection, workers: Workers) -> _Exchange:
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
     path = scope["raw_path"].decode("latin-1") or "/"
     query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
     verb = headers.get("x-http-method-override", scope["method"]).lower()
     host = _host_name(headers.get("host", ""))
-    return _Exchange(scope, receive, send, connection, verb, host, path, query, headers)
+    return _Exchange(scope, receive, send, connection, verb, host, path, query, headers, workers)
 
 
 def _host_name(header: str) -> str:
@@ -464,7 +473,7 @@ async def _send(exchange: _Exchange, status: int, headers: Mapping[str, str], bo
     # What comes with a length is an object's own bytes, JSON or not: they are sent as they are stored.
     compressible = _is_json(headers) and not names & {"content-length", "content-encoding"}
     if compressible and len(body) > 1024 and "gzip" in exchange.headers.get("accept-encoding", ""):
-        body = await asyncio.get_running_loop().run_in_executor(None, gzip.compress, body, 1)
+        body = await exchange.run(gzip.compress, body, 1)
         headers = {**headers, "content-encoding": "gzip"}
     if "content-length" not in names and status not in (204, 304):
         headers = {**headers, "content-length": str(len(body))}

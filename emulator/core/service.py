@@ -116,14 +116,6 @@ class DiscoveryService:
         """The method that serves `insert`, or None while nobody has written it."""
         return getattr(self, snake_case(method), None)
 
-    def at_once(self, method: str, request: JsonRequest, context: Context) -> JsonResponse | None:
-        """An answer for which nothing is waited for: no lock, no disk, no other process. None, mostly, where
-        there is none; then the method's handler is called, on a thread.
-
-        This runs on the event loop, and spares a short call its way to a thread and back.
-        """
-        return None
-
 
 def not_emulated(method: str, service: type | None) -> MethodNotImplemented:
     """UNIMPLEMENTED with the method's name and, for an API that has a folder, the place to add it."""

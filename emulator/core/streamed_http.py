@@ -76,15 +76,24 @@ class StreamedHttp(ABC):
 class StreamedBody:
     """A request's body for a handler on a thread, pulled piece by piece from the event loop."""
 
-    def __init__(self, receive: Any, loop: asyncio.AbstractEventLoop, first: Any = None) -> None:
+    def __init__(self, receive: Any, loop: asyncio.AbstractEventLoop) -> None:
         self._receive = receive
         self._loop = loop
-        self._first = first
+        self._first = b""
         self._done = False
         self._gone = False
 
+    async def begin(self) -> None:
+        """On the event loop: receive the first piece, which is mostly the whole of a small body."""
+        self._first = self._take(await self._receive())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing has to be waited for any more."""
+        return self._done or self._gone
+
     def __iter__(self) -> Iterator[bytes]:
-        data, self._first = self._take(self._first), None
+        data, self._first = self._first, b""
         while True:
             if data:
                 yield data
@@ -103,8 +112,6 @@ class StreamedBody:
         return b"".join(pieces)
 
     def _take(self, message: Any) -> bytes:
-        if message is None:
-            return b""
         if message["type"] == "http.disconnect":
             self._gone = True
             return b""

@@ -24,16 +24,6 @@ _CLIENT_TEXTS = {"content-type", "content-disposition", "cache-control", "conten
 _AT_ONCE_BYTES = 64 * 1024
 
 
-def is_in_memory(descriptor: int, size: int) -> bool:
-    """Whether a small file can be read without waiting for a disk (Linux; elsewhere nobody can say)."""
-    if size > _AT_ONCE_BYTES or not hasattr(os, "RWF_NOWAIT"):
-        return False
-    try:
-        return os.preadv(descriptor, [bytearray(size)], 0, os.RWF_NOWAIT) == size
-    except OSError:
-        return False
-
-
 def media_response(stored: StoredObject, descriptor: int, headers: Mapping[str, str]) -> JsonResponse:
     """The answer to a request for an object's bytes; takes over the descriptor."""
     try:

@@ -20,7 +20,7 @@ from emulator.services.storage.buckets import max_results
 from emulator.services.storage.catalogue import StoredBucket, StoredObject
 from emulator.services.storage.checksums import Expected
 from emulator.services.storage.copies import Copies
-from emulator.services.storage.downloads import is_in_memory, media_response
+from emulator.services.storage.downloads import media_response
 from emulator.services.storage.glob import compile_glob, literal_prefix
 from emulator.services.storage.managed_folders import FolderRows
 from emulator.services.storage.multipart import MultipartUpload, parse_metadata
@@ -146,22 +146,9 @@ class Objects(DiscoveryService):
             raise no_such_object(bucket, name)
         return stored
 
-    def at_once(self, method: str, request: JsonRequest, context: Context) -> JsonResponse | None:
-        """The bytes of a small object that lie in memory."""
-        if method != "get" or request.get("alt") != "media" or "generation" in request.parameters:
-            return None
-        opened = self._store.open_at_once(request.parameters["bucket"], request.parameters["object"])
-        if opened is None:
-            return None
-        stored, descriptor = opened
-        if not (stored.md5 or stored.component_count) or not is_in_memory(descriptor, stored.size):
-            os.close(descriptor)
-            return None
-        return self._download(request, opened)
-
-    def _download(self, request: JsonRequest, opened: tuple[StoredObject, int] | None = None) -> JsonResponse:
+    def _download(self, request: JsonRequest) -> JsonResponse:
         try:
-            stored, descriptor = opened or self._store.open(*_named(request))
+            stored, descriptor = self._store.open(*_named(request))
             try:
                 _check_for_read(request, stored)
                 encryption.check_key(stored, encryption.given_key(request.headers))

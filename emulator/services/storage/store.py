@@ -191,11 +191,6 @@ class ObjectFiles:
             raise ServiceUnavailable(f"gs://{bucket}/{name} is being written by a job.")
         return opened
 
-    def open_at_once(self, bucket: str, name: str) -> tuple[StoredObject, int] | None:
-        """The same for a live object in the tree, where neither a writer nor a job has to be waited for; else None."""
-        row = self.catalogue.find(bucket, name)
-        return None if row is None or row.apart else self._open_row(row)
-
     def _open_row(self, row: StoredObject) -> tuple[StoredObject, int] | None:
         """None when the file is not the one of the row."""
         opened = self.files.open(row.bucket, row.name, row.apart)
