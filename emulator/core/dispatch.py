@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 from google.api_core.exceptions import GoogleAPICallError
@@ -134,7 +133,7 @@ class Dispatcher:
     def _note(self, context: Context, status: str, started: float, detail: str = "") -> None:
         self._journal.record(
             Call(
-                time=datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                time=time.time(),
                 transport=context.transport,
                 method=context.method,
                 status=status,

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from emulator.core.state import Database
 
@@ -19,11 +18,11 @@ _FLUSH_SECONDS = 0.25
 _WAITING = 20_000
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One call: when, by whom, what, and how it ended."""
 
-    time: str
+    time: float
+    """seconds since the epoch; read back as text"""
     transport: str
     method: str
     status: str
@@ -69,8 +68,8 @@ class Journal:
         with self._database.transaction() as connection:
             connection.executemany(
                 "INSERT INTO journal (time, transport, method, status, milliseconds, caller, sandbox, detail) VALUES "
-                "(:time, :transport, :method, :status, :milliseconds, :caller, :sandbox, :detail)",
-                [vars(call) for call in calls],
+                "(strftime('%Y-%m-%dT%H:%M:%fZ', ?, 'unixepoch'), ?, ?, ?, ?, ?, ?, ?)",
+                calls,
             )
             connection.execute("DELETE FROM journal WHERE sequence <= (SELECT MAX(sequence) FROM journal) - ?", (KEPT,))
 

@@ -14,8 +14,9 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import unquote_plus
 
 from google.api_core.exceptions import (
     Forbidden,
@@ -306,12 +307,19 @@ class _ClientGoneError(Exception):
 def _exchange(scope: Any, receive: Any, send: Any, connection: Connection, workers: Workers) -> _Exchange:
     headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
     path = scope["raw_path"].decode("latin-1") or "/"
-    query = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    query = _query(scope["query_string"].decode("latin-1"))
     verb = headers.get("x-http-method-override", scope["method"]).lower()
     host = _host_name(headers.get("host", ""))
     return _Exchange(scope, receive, send, connection, verb, host, path, query, headers, workers)
 
 
+def _query(text: str) -> list[tuple[str, str]]:
+    """Names and values, decoded, in order; blank values are kept."""
+    pairs = (part.partition("=") for part in text.split("&") if part)
+    return [(unquote_plus(name), unquote_plus(value)) for name, _, value in pairs]
+
+
+@lru_cache
 def _host_name(header: str) -> str:
     """`example.org` of `example.org:443`, `::1` of `[::1]:80`."""
     if header.startswith("["):
@@ -384,9 +392,7 @@ def _inflate(data: bytes, limit: int) -> bytes:
     return plain
 
 
-def _rpc_request(
-    request_class: Any, body_field: str, path: Mapping[str, str], exchange: _Exchange, data: bytes
-) -> Any:
+def _rpc_request(request_class: Any, body_field: str, path: Mapping[str, str], exchange: _Exchange, data: bytes) -> Any:
     raw = request_class.DESCRIPTOR.fields_by_name.get("http_body")
     if raw is not None and raw.message_type.full_name == _HTTP_BODY:
         # The payload is whatever the model takes: it goes through untouched.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, ClassVar, Protocol
 
 from google.api_core.exceptions import MethodNotImplemented
@@ -123,8 +124,7 @@ def not_emulated(method: str, service: type | None) -> MethodNotImplemented:
     return MethodNotImplemented(f"{method} is not emulated yet{place}")
 
 
+@cache
 def snake_case(name: str) -> str:
     """`create_custom_job` of `CreateCustomJob`, `test_iam_permissions` of `testIamPermissions`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
-
-

@@ -173,9 +173,12 @@ def _whole_numbers(value: Any) -> Any:
     return value
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def dump(document: Any) -> bytes:
     """JSON bytes, UTF-8."""
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    return _ENCODER.encode(document).encode()
 
 
 def load(data: bytes) -> Any:

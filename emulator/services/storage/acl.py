@@ -46,7 +46,7 @@ _OBJECT_PUBLIC: Mapping[str, list[Entry]] = {
 
 def is_uniform(bucket: StoredBucket) -> bool:
     """Whether access to the bucket is a matter of IAM alone."""
-    return bool(json.loads(bucket.fields)["iamConfiguration"]["uniformBucketLevelAccess"]["enabled"])
+    return bool(bucket.settings["iamConfiguration"]["uniformBucketLevelAccess"]["enabled"])
 
 
 def refuse_if_uniform(bucket: StoredBucket, verb: str, what: str) -> None:

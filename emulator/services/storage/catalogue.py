@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from emulator.core.state import Database
@@ -34,6 +36,11 @@ class StoredBucket:
     """when it was deleted; 0 for one that is there"""
     hard_delete: int = 0
     """until when it can be restored then"""
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What `fields` says, for reading alone."""
+        return _read(self.fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +73,24 @@ class StoredObject:
     """until when it can be restored then"""
 
     @property
+    def settings(self) -> Mapping[str, Any]:
+        """What `fields` says, for reading alone."""
+        return _read(self.fields)
+
+    @property
     def is_live(self) -> bool:
         return not (self.deleted or self.soft_deleted)
 
     @property
     def signature(self) -> Signature:
         return Signature(self.inode, self.size, self.mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _read(fields: str) -> Mapping[str, Any]:
+    # Shared by all who ask. A bucket's are asked for several times a call, and most objects have the same.
+    document: Mapping[str, Any] = json.loads(fields)
+    return document
 
 
 class Catalogue:

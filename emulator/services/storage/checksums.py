@@ -104,7 +104,8 @@ class Expected:
     @classmethod
     def of(cls, metadata: Mapping[str, object], headers: Mapping[str, str]) -> Expected:
         """From an object's metadata, or `x-goog-hash: crc32c=…,md5=…` and Content-MD5."""
-        hashes = dict(re.findall(r"(crc32c|md5)=([A-Za-z0-9+/]+=*)", headers.get("x-goog-hash", "")))
+        given = headers.get("x-goog-hash", "")
+        hashes = dict(re.findall(r"(crc32c|md5)=([A-Za-z0-9+/]+=*)", given)) if given else {}
         return cls(
             str(metadata.get("crc32c") or hashes.get("crc32c", "")),
             str(metadata.get("md5Hash") or hashes.get("md5") or headers.get("content-md5", "")),

@@ -5,7 +5,6 @@ Source: https://cloud.google.com/storage/docs/json_api/v1/parameters#range, …/
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import zlib
@@ -27,7 +26,7 @@ _AT_ONCE_BYTES = 64 * 1024
 def media_response(stored: StoredObject, descriptor: int, headers: Mapping[str, str]) -> JsonResponse:
     """The answer to a request for an object's bytes; takes over the descriptor."""
     try:
-        fields = json.loads(stored.fields)
+        fields = stored.settings
         answer = _headers(stored, fields)
         if _is_inflated(fields, headers):
             answer["warning"] = "214 UploadServer gunzipped"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 from collections.abc import Mapping
 
 from google.api_core.exceptions import BadRequest
@@ -55,10 +54,7 @@ def encrypted(fields: dict[str, object], key: str) -> dict[str, object]:
 
 def key_of(stored: StoredObject) -> str:
     """SHA-256 of the key that an object was given with."""
-    # Looked for in the text first: nearly no object has one.
-    if '"customerEncryption"' not in stored.fields:
-        return ""
-    return str(json.loads(stored.fields).get("customerEncryption", {}).get("keySha256", ""))
+    return str(stored.settings.get("customerEncryption", {}).get("keySha256", ""))
 
 
 def check_key(stored: StoredObject, key: str) -> None:

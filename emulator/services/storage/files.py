@@ -124,8 +124,10 @@ class Files:
 
     # Places
 
-    def put(self, staged: Staged, bucket: str, name: str) -> str:
+    def put(self, staged: Staged, bucket: str, name: str, *, replaces: bool) -> str:
         """Move a staged file to its place in one step; gives back its name apart, or nothing for the tree.
+
+        replaces: whether a file there gives way; else Occupied is raised, and nothing has happened.
 
         Where there was nothing before, and where a restart would need it, the file keeps its staged name besides
         (`is_linked`), to be removed after the commit: by it a restart tells what was never committed.
@@ -135,10 +137,13 @@ class Files:
         if parts is not None and not (may_alias(name) and self.signature(bucket, name) is None):
             try:
                 with disk_errors(), self._folder((bucket, *parts[:-1]), create=True) as folder:
+                    staged.is_linked = _linked_new(staged.path, folder, parts[-1])
+                    if staged.is_linked:
+                        return ""
+                    if not replaces and _signature(folder, parts[-1]) is not None:
+                        raise Occupied
                     if not _is_folder(folder, parts[-1]):
-                        staged.is_linked = _linked_new(staged.path, folder, parts[-1])
-                        if not staged.is_linked:
-                            self._rename(staged, parts[-1], folder)
+                        self._rename(staged, parts[-1], folder)
                         return ""
             except OSError as error:
                 if error.errno not in _NO_PLACE:
@@ -359,6 +364,10 @@ class Files:
             yield folder
         finally:
             os.close(folder)
+
+
+class Occupied(Exception):
+    """A file is in a place that was taken for free: a job's."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ restart puts back what a killed process had taken out without committing.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 from emulator.core.state import Database
@@ -42,7 +43,7 @@ class Generations:
                 # A job has changed or removed it meanwhile: there is nothing left to keep.
                 return
             self._database.on_rollback(lambda: self._files.put_back(row.bucket, row.name, apart))
-        fields = json.loads(bucket.fields)
+        fields = bucket.settings
         if fields.get("versioning", {}).get("enabled"):
             self._versions.save(replace(row, apart=apart, deleted=now))
         else:
@@ -50,7 +51,7 @@ class Generations:
 
     def remove_version(self, bucket: StoredBucket, version: StoredObject, now: int) -> None:
         """Delete a noncurrent generation. Raises Forbidden while it must be kept."""
-        fields = json.loads(bucket.fields)
+        fields = bucket.settings
         protection.check_removal(fields, version, now)
         self._versions.delete(version)
         self._end(fields, version, now)
@@ -60,7 +61,7 @@ class Generations:
         unversioned = {**json.loads(bucket.fields), "versioning": {"enabled": False}}
         self.set_aside(replace(bucket, fields=json.dumps(unversioned)), row, now, replaced=False)
 
-    def _end(self, fields: dict[str, object], row: StoredObject, now: int) -> None:
+    def _end(self, fields: Mapping[str, object], row: StoredObject, now: int) -> None:
         """Soft-delete, or delete, a generation whose file is apart."""
         policy = fields.get("softDeletePolicy")
         seconds = int(policy["retentionDurationSeconds"]) if isinstance(policy, dict) else 0

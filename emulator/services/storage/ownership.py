@@ -25,7 +25,7 @@ def of_new_object(
 
     Raises BadRequest for a list in a bucket of uniform access, and for what is no list.
     """
-    fields = json.loads(bucket.fields)
+    fields = bucket.settings
     key = kms_key or fields.get("encryption", {}).get("defaultKmsKeyName", "")
     owned: dict[str, Any] = {"kmsKeyName": f"{key}/cryptoKeyVersions/1"} if key else {}
     if predefined or entries:

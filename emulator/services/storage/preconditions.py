@@ -31,6 +31,8 @@ class Preconditions:
     ) -> Preconditions:
         """From a call's parameters; `ifSource` is the prefix of those on a copy's source."""
         headers = headers or {}
+        if not any(name.startswith(prefix) for name in (*parameters, *headers)):
+            return NONE
         return cls(
             integer(parameters, f"{prefix}GenerationMatch"),
             integer(parameters, f"{prefix}GenerationNotMatch"),

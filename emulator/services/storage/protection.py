@@ -5,7 +5,6 @@ Source: https://cloud.google.com/storage/docs/bucket-lock, …/docs/object-holds
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -33,7 +32,7 @@ def parse_time(text: str, field: str) -> int:
 
 def retention_expiration(bucket_fields: Mapping[str, Any], stored: StoredObject) -> int | None:
     """Until when it must be kept; None where nothing asks for it, or where a hold leaves the time open."""
-    fields = json.loads(stored.fields)
+    fields = stored.settings
     own = fields.get("retention", {}).get("retainUntilTime")
     times = [parse_time(own, "retention.retainUntilTime")] if own else []
     period = int(bucket_fields.get("retentionPolicy", {}).get("retentionPeriod") or 0)
@@ -51,7 +50,7 @@ def check_removal(
 
     becomes_noncurrent: whether it is kept as a version, which a retention allows and a hold does not.
     """
-    fields = json.loads(stored.fields)
+    fields = stored.settings
     name = f"{stored.bucket}/{stored.name}"
     for field, kind in (("temporaryHold", "Temporary"), ("eventBasedHold", "Event-Based")):
         if fields.get(field):

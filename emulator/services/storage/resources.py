@@ -74,7 +74,7 @@ def object_resource(stored: StoredObject, uri: str) -> dict[str, Any]:
     uri: address of the call. The client fetches `mediaLink`, so it points to the host that the client reached.
     """
     name = quote(stored.name, safe="")
-    fields = json.loads(stored.fields)
+    fields = stored.settings
     created = time_text(stored.created)
     resource = {
         "kind": "storage#object",
@@ -91,7 +91,7 @@ def object_resource(stored: StoredObject, uri: str) -> dict[str, Any]:
         "crc32c": checksums.crc32c_text(stored.crc32c),
         "etag": object_etag(stored),
         "timeCreated": created,
-        "updated": time_text(stored.updated),
+        "updated": created if stored.updated == stored.created else time_text(stored.updated),
         "timeStorageClassUpdated": created,
         "timeFinalized": created,
         **shown_fields(fields),

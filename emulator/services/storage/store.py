@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from emulator.core.state import Database
 from emulator.services.storage import checksums, preconditions, protection, resources
 from emulator.services.storage.catalogue import Catalogue, StoredBucket, StoredObject
 from emulator.services.storage.deleted_buckets import DeletedBuckets
-from emulator.services.storage.files import Files
+from emulator.services.storage.files import Files, Occupied
 from emulator.services.storage.generations import Generations
 from emulator.services.storage.job_files import JobFiles
 from emulator.services.storage.names import after_prefix, check_bucket_name, check_object_name, path_of, split_uri
@@ -237,13 +238,19 @@ class ObjectFiles:
             if md5 is None and not component_count:
                 md5 = staged.running_md5
             for attempt in range(_ATTEMPTS):
-                with self.database.transaction():
+                # A job's file is taken in first, so that preconditions see it; one being written is replaced.
+                last = attempt == _ATTEMPTS - 1
+                with suppress(Occupied), self.database.transaction():
                     owner = self.bucket(bucket)
                     row = self.catalogue.find(bucket, name)
-                    # A job's file is taken in first, so that preconditions see it; one being written is replaced.
-                    if self.jobs.settled(bucket, name, row) or attempt == _ATTEMPTS - 1:
+                    # Where there should be no file, and nothing else asks for one, putting it there tells.
+                    is_new = row is None and conditions is preconditions.NONE
+                    if last or is_new or self.jobs.settled(bucket, name, row):
                         check_conditions(conditions, row)
-                        stored = self._put(staged, owner, name, row, fields, md5=md5, parts=component_count)
+                        stored = self._put(
+                            staged, owner, name, row, fields, md5=md5, parts=component_count,
+                            replaces=last or row is not None,
+                        )  # fmt: skip
                         break
                 self.jobs.settle(bucket, name)
         except BaseException:
@@ -266,11 +273,12 @@ class ObjectFiles:
         *,
         md5: bytes | None,
         parts: int,
+        replaces: bool,
     ) -> StoredObject:
         bucket = owner.name
         signature = staged.signature()
         now = microseconds(self.clock.now())
-        settings = json.loads(owner.fields)
+        settings = owner.settings
         if row is not None:
             protection.check_removal(settings, row, now, becomes_noncurrent=is_versioned(settings))
         fields = protection.new_object(settings, fields, now)
@@ -278,7 +286,7 @@ class ObjectFiles:
         with self.jobs.own_change(bucket, name):
             if row is not None:
                 self.generations.set_aside(owner, row, now, replaced=True)
-            apart = self.files.put(staged, bucket, name)
+            apart = self.files.put(staged, bucket, name, replaces=replaces)
             if staged.is_linked:
                 self.database.after_commit(staged.unlink)
             if row is None or row.apart:

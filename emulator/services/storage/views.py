@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from emulator.core import partial_response
@@ -34,12 +33,12 @@ def shown_object(
     bucket = store.catalogue.find_bucket(stored.bucket)
     if bucket is None:
         return resource
-    until = protection.retention_expiration(json.loads(bucket.fields), stored)
+    until = protection.retention_expiration(bucket.settings, stored)
     if until is not None:
         resource["retentionExpirationTime"] = resources.time_text(until)
     if wants_lists and not acl.is_uniform(bucket):
         project = store.projects.get(bucket.project)
-        owner = json.loads(stored.fields).get(acl.OWNER)
+        owner = stored.settings.get(acl.OWNER)
         if owner:
             resource["owner"] = {"entity": owner}
         resource["acl"] = [acl.object_entry(entry, stored, project) for entry in acl.object_list(stored, project)]
