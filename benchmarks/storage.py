@@ -4,8 +4,11 @@
 
 Raw calls go over one kept socket; the official client is google-cloud-storage by STORAGE_EMULATOR_HOST, in a
 process of its own. Each server starts afresh on an empty folder: first one object of 256 MiB, with the most memory
-that it takes meanwhile, then objects of 4 KiB, then a fill. A peer too slow for the whole fill gets the same time,
-and its rate at the end is that of as many objects as it came to.
+that it takes meanwhile, then objects of 4 KiB. Once besides, each is filled: selfloop to the end, a peer for so many
+seconds, and its rate at the end is that of as many objects as it came to. Pages are timed as the bucket grows.
+
+What the servers wrote is removed when all is done: deleting a hundred thousand files would be a load on whoever is
+next, and some file systems look at every inode that was freed lately before they give out another.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,13 +33,17 @@ from benchmarks.http_socket import HttpSocket, head
 BUCKET = "benchmark-bucket"
 SMALL = os.urandom(4096)
 LARGE_BYTES = 256 * 1024 * 1024
-LISTED = 10_000
+#: Objects in the bucket when a page of so many of them is timed, so often.
+LISTED = (100, 10_000, 100_000)
+PAGE = 100
+PAGES = 20
 SECONDS = 2.0
 CLIENT_CALLS = 300
 #: Rates of a fill's start and end are of so many objects.
 ENDS = 500
-#: Objects a second: a fill gets the time that it takes at this rate, a third of the aim.
-SLOWEST = 867
+#: So long is filled: what is measured, which is to come to the end of it, and a peer.
+FILL_SECONDS = 240.0
+PEER_FILL_SECONDS = 20.0
 _PIECE = os.urandom(1024 * 1024)
 
 
@@ -49,9 +57,12 @@ class Server:
     """request head that stores so many bytes under a name"""
     get: Callable[[str], bytes]
     list_page: Callable[[str], bytes] | None = None
-    """request for the page of a token; None where there is no listing"""
+    """request for a page from a name on; None where there is no listing"""
     speaks_storage: bool = True
     """the official client can be pointed at it"""
+
+
+StartServer = Callable[[Path], contextlib.AbstractContextManager[Server]]
 
 
 def json_server(pid: int, port: int) -> Server:
@@ -74,8 +85,8 @@ def json_get(name: str) -> bytes:
     return head("GET", f"/storage/v1/b/{BUCKET}/o/{quote(name, safe='')}?alt=media")
 
 
-def json_list(token: str) -> bytes:
-    return head("GET", f"/storage/v1/b/{BUCKET}/o?maxResults=1000&pageToken={quote(token, safe='')}")
+def json_list(start: str) -> bytes:
+    return head("GET", f"/storage/v1/b/{BUCKET}/o?maxResults={PAGE}&startOffset={quote(start, safe='')}")
 
 
 @contextlib.contextmanager
@@ -140,17 +151,19 @@ def bare_server(folder: Path) -> Iterator[Server]:
         )  # fmt: skip
 
 
-def one_run(start: Callable[[Path], contextlib.AbstractContextManager[Server]], fill: int) -> dict[str, float]:
-    with tempfile.TemporaryDirectory(prefix="selfloop-benchmark-") as name, start(Path(name)) as server:
+def one_run(start: StartServer, folder: Path) -> dict[str, float]:
+    with start(Path(tempfile.mkdtemp(dir=folder))) as server:
         measured = large_object(server)
         with HttpSocket(server.port) as connection:
             measured |= small_objects(server, connection)
-            if server.speaks_storage:
-                measured |= official_client(server)
-            measured |= filled(server, connection, fill)
-            if server.list_page is not None and measured["filled"] >= LISTED:
-                measured["list 10,000"] = listing_seconds(server.list_page, connection)
+        if server.speaks_storage:
+            measured |= official_client(server)
         return measured
+
+
+def fill_run(start: StartServer, folder: Path, count: int, seconds: float) -> dict[str, float]:
+    with start(Path(tempfile.mkdtemp(dir=folder))) as server, HttpSocket(server.port) as connection:
+        return filled(server, connection, count, seconds)
 
 
 def large_object(server: Server) -> dict[str, float]:
@@ -226,29 +239,35 @@ def client_run() -> dict[str, float]:
         return {"client PUT": puts, "client GET": CLIENT_CALLS / (time.perf_counter() - began)}
 
 
-def filled(server: Server, connection: HttpSocket, count: int) -> dict[str, float]:
-    """Many small objects: how many there was time for, and the rate of the last over that of the first."""
-    allowed = count / SLOWEST
-    times = [time.perf_counter()]
-    for number in range(count):
+def filled(server: Server, connection: HttpSocket, count: int, seconds: float) -> dict[str, float]:
+    """Many small objects: how many there was time for, the rate of the last over that of the first, time of a page."""
+    measured, times, spent = {}, [0.0], 0.0
+    while len(times) <= count and spent < seconds:
+        number = len(times) - 1
+        began = time.perf_counter()
         expect(connection.call(server.put(f"fill/{number % 100:02}/{number:06}", len(SMALL)), [SMALL]))
-        times.append(time.perf_counter())
-        if times[-1] - times[0] > allowed:
-            break
+        spent += time.perf_counter() - began
+        times.append(spent)
+        if server.list_page is not None and number + 1 in LISTED:
+            measured[f"page at {number + 1:,}"] = 1000 * page_seconds(server.list_page, connection)
     ends = min(ENDS, (len(times) - 1) // 2)
-    first, last = times[ends] - times[0], times[-1] - times[-1 - ends]
-    return {"filled": len(times) - 1.0, "fill, last/first": first / last}
+    return measured | {
+        "filled": len(times) - 1.0,
+        "fill, all": (len(times) - 1) / spent,
+        "fill, last/first": times[ends] / (times[-1] - times[-1 - ends]),
+    }
 
 
-def listing_seconds(list_page: Callable[[str], bytes], connection: HttpSocket) -> float:
-    began, token, seen = time.perf_counter(), "", 0
-    while seen < LISTED:
-        status, body = connection.call(list_page(token))
-        page = json.loads(body)
-        if status != 200 or not page.get("items"):
-            raise measure.NotMeasurable(f"a listing ended after {seen} objects with status {status}")
-        seen, token = seen + len(page["items"]), page.get("nextPageToken", "")
-    return (time.perf_counter() - began) * LISTED / seen
+def page_seconds(list_page: Callable[[str], bytes], connection: HttpSocket) -> float:
+    """The quickest of some pages from the middle of the bucket on."""
+    took = []
+    for _ in range(PAGES):
+        began = time.perf_counter()
+        status, body = connection.call(list_page("fill/00/"))
+        took.append(time.perf_counter() - began)
+        if status != 200 or not json.loads(body).get("items"):
+            raise measure.NotMeasurable(f"a listing was answered {status}: {body[:200]!r}")
+    return min(took)
 
 
 def expect(answer: tuple[int, bytes]) -> None:
@@ -258,8 +277,11 @@ def expect(answer: tuple[int, bytes]) -> None:
 
 FORMATS = {
     "PUT": "{:,.0f}/s", "GET": "{:,.0f}/s", "client PUT": "{:,.0f}/s", "client GET": "{:,.0f}/s",
-    "filled": "{:,.0f}", "fill, last/first": "{:.2f}", "list 10,000": "{:.2f} s", "256 MiB up": "{:,.0f} MB/s",
-    "256 MiB down": "{:,.0f} MB/s", "memory added": "{:,.0f} MB",
+    "256 MiB up": "{:,.0f} MB/s", "256 MiB down": "{:,.0f} MB/s", "memory added": "{:,.0f} MB",
+}  # fmt: skip
+FILL_FORMATS = {
+    "filled": "{:,.0f}", "fill, all": "{:,.0f}/s", "fill, last/first": "{:.2f}",
+    **{f"page at {count:,}": "{:.1f} ms" for count in LISTED},
 }  # fmt: skip
 SERVERS = {
     "selfloop": selfloop,
@@ -268,6 +290,34 @@ SERVERS = {
     "gcp-storage-emulator": gcp_storage_emulator,
     "bare ASGI, files": bare_server,
 }
+PYTHON_PEERS = ("moto server (S3)", "gcp-storage-emulator")
+
+
+def aims(measured: Mapping[str, measure.Subject], filled: Mapping[str, measure.Subject]) -> str:
+    """Each aim that this run can judge, with what was reached, as a table."""
+    ours, fill = measured["selfloop"], filled["selfloop"]
+    rows = [
+        ("raw PUT", ours.median("PUT"), "{:,.0f}/s", 2600.0, True),
+        ("256 MiB up, memory added", ours.median("memory added"), "{:,.0f} MB", 20.0, False),
+        ("rate of a fill, end over start", fill.median("fill, last/first"), "{:.2f}", 0.9, True),
+    ]
+    if "fake-gcs-server" in measured:
+        ratio = ours.median("GET") / measured["fake-gcs-server"].median("GET")
+        rows.append(("raw GET over fake-gcs-server's", ratio, "{:.2f}x", 1.5, True))
+    python = [measured[name].median("256 MiB up") for name in PYTHON_PEERS if name in measured]
+    if python:
+        rows.append(
+            ("256 MiB up over the best Python peer's", ours.median("256 MiB up") / max(python), "{:.2f}x", 3, True)
+        )
+    first, last = (f"page at {count:,}" for count in (LISTED[0], LISTED[-1]))
+    if last in fill.values:
+        rows.append((f"{last} over {first}", fill.median(last) / fill.median(first), "{:.2f}x", 1.2, False))
+    lines = ["| aim | wanted | reached | met |", "|---|---|---|---|"]
+    for name, reached, form, wanted, at_least in rows:
+        met = reached >= wanted if at_least else reached <= wanted
+        bound = "at least" if at_least else "at most"
+        lines.append(f"| {name} | {bound} {form.format(wanted)} | {form.format(reached)} | {'yes' if met else 'no'} |")
+    return "\n".join(lines)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -279,16 +329,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.client:
         print(json.dumps(client_run()))
         return 0
-    subjects = [
-        measure.Subject(name, lambda start=start: one_run(start, arguments.fill))  # type: ignore[misc]  # bound now
-        for name, start in SERVERS.items()
-        if not arguments.only or name in arguments.only
-    ]
-    measure.take_turns(subjects, arguments.runs)
+    names = [name for name in SERVERS if not arguments.only or name in arguments.only]
+    with tempfile.TemporaryDirectory(prefix="selfloop-benchmark-") as folder:
+        subjects = [measure.Subject(name, partial(one_run, SERVERS[name], Path(folder))) for name in names]
+        fills = [
+            measure.Subject(name, partial(fill_run, SERVERS[name], Path(folder), arguments.fill, fill_seconds(name)))
+            for name in names
+        ]
+        measure.take_turns(subjects, arguments.runs)
+        measure.say("fills")
+        measure.take_turns(fills, 1)
     print(measure.heading(arguments.runs, "moto", "uvicorn", "httptools", "uvloop"))
     print()
     print(measure.table(subjects, {"selfloop": "fake-gcs-server"}, FORMATS))
+    print()
+    print(f"One fill of {arguments.fill:,} objects, or for as long as there was:")
+    print()
+    print(measure.table(fills, {"selfloop": "fake-gcs-server"}, FILL_FORMATS))
+    if "selfloop" in names:
+        print()
+        print(aims({one.name: one for one in subjects}, {one.name: one for one in fills}))
     return 0
+
+
+def fill_seconds(name: str) -> float:
+    return FILL_SECONDS if name == "selfloop" else PEER_FILL_SECONDS
 
 
 if __name__ == "__main__":

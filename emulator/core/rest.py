@@ -267,11 +267,12 @@ class RestApp:
 
         anonymous: without a token on the plain port is fine, as STORAGE_EMULATOR_HOST has it.
         """
+        has_token = "authorization" in exchange.headers or exchange.parameter("access_token")
+        if anonymous and not has_token and not exchange.connection.is_tls:
+            return _ANONYMOUS
         try:
             return self._caller(exchange)
         except Unauthenticated as error:
-            if anonymous and not exchange.connection.is_tls and "authorization" not in exchange.headers:
-                return _ANONYMOUS
             self._dispatcher.refused(_context(method, _ANONYMOUS, exchange), error)
             raise
 

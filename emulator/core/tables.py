@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import selfloop_apis
@@ -85,6 +85,8 @@ class Tables:
     def __init__(self) -> None:
         self.rpcs: dict[str, Rpc] = {}
         self._routers: dict[str, Router[Route]] = {}
+        # By the first part of the paths that they know, for calls whose host says nothing.
+        self._routers_of: dict[str, list[Router[Route]]] = {}
         self._json_methods: dict[tuple[str, str], list[JsonMethod]] = {}
         for service in _read("services.json"):
             self._add_service(service)
@@ -102,7 +104,7 @@ class Tables:
             return self._routers[canonical].match(verb, raw_path)
         if canonical.endswith(".storage.googleapis.com"):
             return None  # a bucket's own host holds its objects alone, whatever their names look like
-        for router in self._routers.values():
+        for router in self._routers_of.get(raw_path.strip("/").partition("/")[0], ()):
             found = router.match(verb, raw_path)
             if found:
                 return found
@@ -112,8 +114,12 @@ class Tables:
         """The methods of one resource of a JSON API."""
         return self._json_methods.get((api, resource), [])
 
-    def _router(self, host: str) -> Router[Route]:
-        return self._routers.setdefault(host, Router())
+    def _add_route(self, host: str, verb: str, uri: str, route: Route) -> None:
+        router = self._routers.setdefault(host, Router())
+        router.add(verb, uri, route)
+        of_start = self._routers_of.setdefault(uri.strip("/").partition("/")[0], [])
+        if router not in of_start:
+            of_start.append(router)
 
     def _add_service(self, service: dict[str, Any]) -> None:
         version = service["name"].split(".")[-2]
@@ -125,19 +131,19 @@ class Tables:
             self.rpcs[rpc.path] = rpc
             for binding in method["bindings"]:
                 body = _body_field(rpc, binding["body"])
-                self._router(service["host"]).add(binding["verb"], binding["uri"], RpcRoute(rpc, body))
+                self._add_route(service["host"], binding["verb"], binding["uri"], RpcRoute(rpc, body))
 
     def _add_json_api(self, api: str, document: dict[str, Any]) -> None:
-        router = self._router(document["host"])
+        host = document["host"]
         for identifier, entry in document["methods"].items():
             method = JsonMethod(api, identifier, entry["parameters"])
             self._json_methods.setdefault((api, method.resource), []).append(method)
             for uri in entry["uris"]:
-                router.add(entry["verb"], uri, JsonRoute(method, download=uri.startswith("/download/")))
+                self._add_route(host, entry["verb"], uri, JsonRoute(method, download=uri.startswith("/download/")))
             for uri in entry["upload_uris"]:
                 # A resumable session is written, queried and cancelled at the address that began it.
                 for verb in ("post", "put", "delete"):
-                    router.add(verb, uri, JsonRoute(method, upload=True))
+                    self._add_route(host, verb, uri, JsonRoute(method, upload=True))
 
     def _add_mixins(self) -> None:
         """google.longrunning, locations and IAM: mixed into every API, so served by one generic rule."""
@@ -148,9 +154,10 @@ class Tables:
                 for verb, suffix, body in bindings:
                     for host, versions in _MIXIN_HOSTS.items():
                         for version in versions:
-                            self._router(host).add(verb, f"/{version}/{suffix}", RpcRoute(rpc, body))
+                            self._add_route(host, verb, f"/{version}/{suffix}", RpcRoute(rpc, body))
 
 
+@lru_cache
 def canonical_host(host: str) -> str:
     """The name in an API's own tables for any host it is reached under, port and region removed."""
     name = host.partition(":")[0].lower().rstrip(".")

@@ -5,25 +5,47 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
-from benchmarks import storage
+from benchmarks import measure, storage
 from benchmarks.http_socket import HttpSocket, head
 
 
 @pytest.mark.parametrize("name", ["selfloop", "bare ASGI, files"])
-def test_a_run_measures_everything_that_the_server_can_do(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    small = {"LARGE_BYTES": 4 << 20, "SECONDS": 0.1, "CLIENT_CALLS": 3, "LISTED": 40, "SLOWEST": 1}
+def test_a_run_measures_everything_that_the_server_can_do(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {"LARGE_BYTES": 4 << 20, "SECONDS": 0.1, "CLIENT_CALLS": 3, "LISTED": (10, 40), "PAGE": 10}
     for constant, value in small.items():
         monkeypatch.setattr(storage, constant, value)
-    measured = storage.one_run(storage.SERVERS[name], 40)
-    wanted = {"PUT", "GET", "filled", "fill, last/first", "256 MiB up", "256 MiB down", "memory added"}
-    if name == "selfloop":
-        wanted |= {"client PUT", "client GET", "list 10,000"}
-    assert set(measured) == wanted
-    assert measured["filled"] == 40
-    assert all(value > 0 for metric, value in measured.items() if metric != "memory added")
+    measured = storage.one_run(storage.SERVERS[name], tmp_path)
+    wanted = {"PUT", "GET", "256 MiB up", "256 MiB down", "memory added"}
+    assert set(measured) == wanted | ({"client PUT", "client GET"} if name == "selfloop" else set())
+    filled = storage.fill_run(storage.SERVERS[name], tmp_path, 40, 60)
+    wanted = {"filled", "fill, all", "fill, last/first"}
+    assert set(filled) == wanted | ({"page at 10", "page at 40"} if name == "selfloop" else set())
+    assert filled["filled"] == 40
+    assert all(value > 0 for metric, value in (measured | filled).items() if metric != "memory added")
+
+
+def test_aims_are_judged_by_what_was_measured_beside() -> None:
+    def subject(name: str, **values: float) -> measure.Subject:
+        return measure.Subject(name, dict, {metric.replace("_", " "): [value] for metric, value in values.items()})
+
+    ours = subject("selfloop", PUT=2700, GET=3000, memory_added=21)
+    ours.values["256 MiB up"] = [400]
+    theirs = subject("fake-gcs-server", GET=2000)
+    fill = measure.Subject("selfloop", dict, {"fill, last/first": [0.5]})
+    table = storage.aims({"selfloop": ours, "fake-gcs-server": theirs}, {"selfloop": fill}).splitlines()
+    judged = {line.split(" | ")[0]: line.split(" | ")[-1].removesuffix(" |") for line in table[2:]}
+    assert judged == {
+        "| raw PUT": "yes",
+        "| 256 MiB up, memory added": "no",
+        "| rate of a fill, end over start": "no",
+        "| raw GET over fake-gcs-server's": "yes",
+    }
 
 
 @pytest.mark.parametrize(
