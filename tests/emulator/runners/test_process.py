@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import pytest
 from emulator.core.interfaces import ExitReason, OutputLine
 from emulator.runners import limits as limits_module
 from emulator.runners import sandbox_process
-from emulator.runners.limits import Limits
+from emulator.runners.limits import Limits, process_tree
 from emulator.settings import SandboxLevel
 from tests.conftest import wait_until
 from tests.emulator.runners.conftest import BUCKET, IMAGE, MIB, MakeRuntime, Runtime, processes_with, tarball
@@ -35,6 +36,19 @@ def test_exit_status_of_the_program_is_the_container_s(runtime: Runtime) -> None
 def test_death_by_signal_is_128_and_its_number(runtime: Runtime) -> None:
     result = runtime.python("import os, signal; os.kill(os.getpid(), signal.SIGKILL)").result
     assert (result.exit_code, result.reason) == (137, ExitReason.EXITED)
+
+
+def test_sandbox_that_is_killed_from_outside_is_lost(runtime: Runtime) -> None:
+    mark = f"mark-{uuid4()}"
+    handle = runtime.runner.start(runtime.container("python3", "-c", "import time; time.sleep(600)", mark), print)
+    (pid,) = wait_until(lambda: processes_with(f"{mark}\0"))
+    parents = {child: parent for parent, children in process_tree().items() for child in children}
+    while parents[pid] != os.getpid():
+        pid = parents[pid]
+    os.kill(pid, signal.SIGKILL)
+    result = handle.wait()
+    assert (result.exit_code, result.reason) == (137, ExitReason.LOST)
+    wait_until(lambda: not processes_with(f"{mark}\0"))
 
 
 def test_unknown_command_is_a_failed_start(runtime: Runtime) -> None:
