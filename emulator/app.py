@@ -139,6 +139,7 @@ class Emulator:
         tracking = Tracking(
             database=self.database, clock=self.clock, projects=self.projects, operations=self.operations
         )
+        self.objects.when_made.append(self._runner.links.add)
         self._serving = Serving(
             database=self.database,
             clock=self.clock,

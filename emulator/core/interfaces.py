@@ -33,8 +33,12 @@ class ObjectStore(Protocol):
         """Copy every object below `gs://bucket/dir/` into a folder; gives back how many. Names cannot leave it."""
         ...
 
-    def publish(self, bucket: str | None = None) -> None:
-        """Make objects of the files that a sandbox wrote under /gcs and has closed."""
+    def begin_job(self) -> list[str]:
+        """Before a sandbox sees /gcs; `end_job` has to follow. Gives back what the job's log should say."""
+        ...
+
+    def end_job(self) -> list[str]:
+        """Make objects of the files that a sandbox wrote under /gcs; gives back what the job's log should say."""
         ...
 
     @property

@@ -1,7 +1,7 @@
 """/gcs at level `none`: a folder of links, `/gcs/<bucket>` -> the bucket's files.
 
 There programs see the machine's own /gcs, so it has to be made there, for all jobs of all emulators together. A
-bucket's link is there while any job runs that started after the bucket was made.
+bucket's link is there while any job runs.
 """
 
 from __future__ import annotations
@@ -47,6 +47,12 @@ class BucketLinks:
                     f"sudo mkdir -p {self._root} && sudo chown $(id -u) {self._root} "
                     "(on macOS by a line in /etc/synthetic.conf)"
                 )
+
+    def add(self, bucket: str) -> None:
+        """A bucket was made: jobs that run see it from now on."""
+        with self._lock, contextlib.suppress(OSError):
+            if self._users and self._problem is None:
+                self._link(bucket)
 
     def release(self) -> None:
         """Remove this emulator's links when nobody uses them any more."""

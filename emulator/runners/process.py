@@ -105,6 +105,7 @@ class _Run:
         self._output = output
         self._over = over
         self._sandbox: Sandbox | None = None
+        self._sees_objects = False
         self._process: SandboxProcess | None = None
         self._deadline = None if container.timeout_seconds is None else time.monotonic() + container.timeout_seconds
         self._cancelled = False
@@ -153,8 +154,9 @@ class _Run:
 
     def _clean_up(self, linked: bool) -> None:
         try:
-            if self._sandbox is not None:
-                self._runner.objects.publish()
+            if self._sees_objects:
+                for line in self._runner.objects.end_job():
+                    self._report(line)
         finally:
             if self._sandbox is not None:
                 self._sandbox.close()
@@ -168,6 +170,9 @@ class _Run:
         environment = self._runner.environments.of_image(container.image, self._report)
         self._report(f"{container.image} runs as a local process with {environment.description}.")
         self._sandbox = self._open(environment)
+        self._sees_objects = True
+        for line in self._runner.objects.begin_job():
+            self._report(line)
         if container.package is None:
             command = container.command or self._runner.environments.entrypoint(container.image)
             if not command:

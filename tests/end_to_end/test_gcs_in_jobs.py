@@ -12,7 +12,9 @@ from pathlib import Path
 
 import google_crc32c
 import pytest
+from google.api_core.exceptions import NotFound
 from google.cloud.aiplatform_v1 import CustomJob, JobServiceClient, JobState
+from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
 from google.cloud.storage import Bucket, Client
 
 from tests.conftest import LOCATION, REQUIRE_ALL, Emulator, wait_until
@@ -29,6 +31,7 @@ class World:
         self.client = Client(project=project)
         self.bucket: Bucket = self.client.create_bucket(f"{project}-bucket")
         self.jobs = emulator.client(JobServiceClient)
+        self.logging = emulator.client(LoggingServiceV2Client)
 
     def start(self, program: str) -> str:
         """Run a program whose `here` is the bucket's folder; gives back the job's name."""
@@ -56,6 +59,14 @@ class World:
     def run(self, program: str) -> None:
         self.finish(self.start(program))
 
+    def log(self, job: str) -> list[str]:
+        """What Cloud Logging has of a job's output."""
+        found = self.logging.list_log_entries(
+            resource_names=[f"projects/{self.client.project}"],
+            filter=f'resource.type="ml_job" resource.labels.job_id="{job.rpartition("/")[2]}"',
+        )
+        return [entry.json_payload.get("message", "") or entry.text_payload for entry in found]
+
     def names(self, prefix: str = "") -> list[str]:
         return [blob.name for blob in self.bucket.list_blobs(prefix=prefix)]
 
@@ -72,6 +83,7 @@ def world(new_emulator: Callable[..., Emulator], project: str, request: pytest.F
         made = World(emulator, project)
         yield made
         made.jobs.transport.close()
+        made.logging.transport.close()
         made.client.close()
 
 
@@ -114,7 +126,7 @@ def test_job_works_on_objects_as_on_files(world: World) -> None:
     after = {blob.name: blob for blob in bucket.list_blobs()}
     assert set(after) == {
         "in/data.csv", "in/sub/more.csv", "changed", "appended", "renamed/to", "rewritten", "kept//apart",
-        "out/model/weights.bin", "out/atomic.json", "out/nothing.txt", "out/ünï côde",
+        "out/model/weights.bin", "out/atomic.json", "out/nothing.txt", "out/ünï côde", "out/empty/",
     }  # fmt: skip
     assert after["out/model/weights.bin"].content_type == "application/octet-stream"
     assert after["out/atomic.json"].content_type == "application/json"
@@ -188,3 +200,141 @@ def test_job_and_api_write_one_object_at_once(world: World) -> None:
     assert final.generation > generations[-1]
     assert bucket.blob("in-place").download_as_bytes() == b"j" * 10_000
     assert world.names("own-temporary") == []
+
+
+def test_job_sees_folder_objects_and_makes_them(world: World) -> None:
+    """As gcsfuse has it: an empty folder is an object `name/`, and one such object is a folder."""
+    bucket = world.bucket
+    for name in ("given/", "moved/", "removed/", "deep/er/"):
+        bucket.blob(name).upload_from_string(b"")
+    world.run(
+        """
+        assert sorted(p.name for p in here.iterdir()) == ["deep", "given", "moved", "removed"]
+        assert (here / "deep/er").is_dir() and not list((here / "deep/er").iterdir())
+        os.rename(here / "moved", here / "elsewhere")
+        (here / "removed").rmdir()
+        (here / "made/by/job").mkdir(parents=True)
+        (here / "given/file").touch()
+        """
+    )
+    assert world.names() == ["deep/er/", "elsewhere/", "given/", "given/file", "made/by/job/"]
+    bucket.blob("made/by/job/").delete()
+    world.run("assert not (here / 'made').exists()")
+
+
+def test_what_a_job_replaces_or_deletes_is_kept_as_the_bucket_wants_it(world: World) -> None:
+    """Versions where the bucket keeps them; what is held is put back, and the job's log says so."""
+    bucket = world.bucket
+    bucket.blob("soft/deleted").upload_from_string("before")
+    versioned = world.client.bucket(f"{bucket.name}-versioned")
+    versioned.versioning_enabled = True
+    versioned.create()
+    for name in ("changed", "gone", "held"):
+        versioned.blob(name).upload_from_string(f"{name}, before")
+    held = versioned.get_blob("held")
+    assert held is not None
+    held.temporary_hold = True
+    held.patch()
+    job = world.start(
+        """
+        (here / "soft/deleted").unlink()
+        versioned = pathlib.Path(f"{here}-versioned")
+        for name in ("changed", "held"):
+            (versioned / name).write_text("by the job")
+        (versioned / "gone").unlink()
+        """
+    )
+    world.finish(job)
+    (gone,) = bucket.list_blobs(soft_deleted=True)
+    assert bucket.restore_blob(gone.name, generation=gone.generation).download_as_bytes() == b"before"
+    contents = [
+        (blob.name, versioned.blob(blob.name, generation=blob.generation).download_as_text())
+        for blob in versioned.list_blobs(versions=True)
+    ]
+    assert contents == [
+        ("changed", "changed, before"),
+        ("changed", "by the job"),
+        ("gone", "gone, before"),
+        ("held", "held, before"),
+    ]
+    assert [blob.name for blob in versioned.list_blobs()] == ["changed", "held"]
+    log = wait_until(lambda: [line for line in world.log(job) if "/held:" in line], 20)
+    assert "under active Temporary hold" in log[0]
+    assert log[0].endswith("It was put back.")
+
+
+def test_bucket_made_while_a_job_runs_is_there_for_it(world: World) -> None:
+    job = world.start(
+        """
+        (here / "ready").touch()
+        later = pathlib.Path(f"{here}-later")
+        deadline = time.monotonic() + 60
+        while not (later / "go").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        (later / "done").write_text("by the job")
+        """
+    )
+    wait_until(world.bucket.blob("ready").exists, 60)
+    later = world.client.create_bucket(f"{world.bucket.name}-later")
+    later.blob("go").upload_from_string(b"")
+    world.finish(job)
+    assert later.blob("done").download_as_bytes() == b"by the job"
+
+
+def test_file_is_an_object_once_it_is_closed_and_at_the_latest_at_the_end(world: World) -> None:
+    bucket = world.bucket
+    bucket.blob("appended").upload_from_string("first\n")
+    job = world.start(
+        """
+        left_open = open(here / "left-open", "w")
+        left_open.write("said and never closed")
+        left_open.flush()
+        appended = open(here / "appended", "a")
+        appended.write("second\\n")
+        appended.flush()
+        (here / "closed").write_text("whole")
+        deadline = time.monotonic() + 60
+        while not (here / "go").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        os._exit(0)
+        """
+    )
+    wait_until(bucket.blob("closed").exists, 60)
+    assert world.names() == ["appended", "closed"]
+    assert not bucket.blob("left-open").exists()
+    bucket.blob("go").upload_from_string(b"")
+    world.finish(job)
+    assert bucket.blob("left-open").download_as_bytes() == b"said and never closed"
+    assert bucket.blob("appended").download_as_bytes() == b"first\nsecond\n"
+
+
+def test_link_that_a_job_swaps_in_never_leads_the_api_elsewhere(world: World) -> None:
+    """While a job swaps a folder for a link to /etc and back, the API reads the object or finds none."""
+    bucket = world.bucket
+    bucket.blob("folder/hosts").upload_from_string("the object")
+    job = world.start(
+        """
+        (here / "ready").touch()
+        deadline = time.monotonic() + 60
+        while not (here / "stop").exists() and time.monotonic() < deadline:
+            os.rename(here / "folder", here / "aside")
+            os.symlink("/etc", here / "folder")
+            os.unlink(here / "folder")
+            os.rename(here / "aside", here / "folder")
+        """
+    )
+    wait_until(bucket.blob("ready").exists, 60)
+    seen = set()
+    for _ in range(150):
+        try:
+            seen.add(bucket.blob("folder/hosts").download_as_bytes())
+        except NotFound:
+            seen.add(None)
+        assert not [name for name in world.names("folder/") if name != "folder/hosts"]
+    bucket.blob("stop").upload_from_string(b"")
+    world.finish(job)
+    assert seen <= {b"the object", None}
+    assert b"the object" in seen
+    assert bucket.blob("folder/hosts").download_as_bytes() == b"the object"

@@ -18,11 +18,11 @@ from emulator.core.service import JsonRequest
 from emulator.services.storage import acl, checksums, encryption, protection, resources
 from emulator.services.storage.catalogue import StoredObject
 from emulator.services.storage.names import check_object_name
-from emulator.services.storage.preconditions import Preconditions, integer
+from emulator.services.storage.preconditions import Preconditions, check_conditions, integer
 from emulator.services.storage.rewrites import Rewrite, bytes_per_call
 from emulator.services.storage.schema import typed
 from emulator.services.storage.staged import Staged
-from emulator.services.storage.store import ObjectFiles, check_conditions, no_such_object
+from emulator.services.storage.store import ObjectFiles, no_such_object
 
 _MOST_SOURCES = 32
 _DEFAULT_TYPE = "application/octet-stream"

@@ -11,36 +11,43 @@ folder, no symbolic link is followed, and nothing but a regular file is opened.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import secrets
 import shutil
-import signal
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from pathlib import Path
 
+from emulator.services.storage.file_system import NO_FILE, is_folder, link_again, link_new, signature_at
 from emulator.services.storage.names import may_alias, path_of
 from emulator.services.storage.staged import Signature, Staged, disk_errors
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-#: What the file system says where there is no file: nothing, a file or a link in place of a folder, a folder.
-_NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
-#: What it says when a path cannot hold an object: something of these in the way, a folder that a job locked, a
-#: name that it does not take.
+#: What the file system says when a path cannot hold an object: something of these in the way, a folder that a job
+#: locked, a name that it does not take.
 _NO_PLACE = {
     errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EEXIST, errno.ENOTEMPTY, errno.EACCES, errno.EPERM,
     errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL,
 }  # fmt: skip
 
 
+#: Begins the name apart of an object `folder/` that is shown as a folder.
+_SHOWN_FOLDER = "folder-"
+_FOLDER_MODE = 0o755
+#: Of folders that the emulator makes for its objects' files.
+_OWN_MODE = _FOLDER_MODE | stat.S_ISVTX
+
+
 class Files:
     """The files of one store. Buckets and names given here have been validated; paths have not."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, is_object: Callable[[str, str], bool] = lambda _bucket, _name: False) -> None:
+        """is_object: whether there is an object of a name, `folder/` too, whose folder must not go."""
+        self._is_object = is_object
         self.tree = folder / "tree"
         self._apart = folder / "apart"
         self._incoming = folder / "incoming"
@@ -137,18 +144,20 @@ class Files:
         if parts is not None and not (may_alias(name) and self.signature(bucket, name) is None):
             try:
                 with disk_errors(), self._folder((bucket, *parts[:-1]), create=True) as folder:
-                    staged.is_linked = _linked_new(staged.path, folder, parts[-1])
+                    staged.is_linked = link_new(staged.path, folder, parts[-1])
                     if staged.is_linked:
                         return ""
-                    if not replaces and _signature(folder, parts[-1]) is not None:
+                    if not replaces and signature_at(folder, parts[-1]) is not None:
                         raise Occupied
-                    if not _is_folder(folder, parts[-1]):
+                    if not is_folder(folder, parts[-1]):
                         self._rename(staged, parts[-1], folder)
                         return ""
             except OSError as error:
                 if error.errno not in _NO_PLACE:
                     raise
         apart = secrets.token_hex(16)
+        if self.make_folder(bucket, name):
+            apart = f"{_SHOWN_FOLDER}{apart}"
         self._rename(staged, str(self._apart / apart))
         return apart
 
@@ -182,12 +191,12 @@ class Files:
         apart = secrets.token_hex(16)
         try:
             with self._folder((bucket, *parts[:-1])) as folder:
-                if _signature(folder, parts[-1]) != signature:
+                if signature_at(folder, parts[-1]) != signature:
                     return ""
-                if not (keep and _linked(folder, parts[-1], self._apart / apart)):
+                if not (keep and link_again(folder, parts[-1], self._apart / apart)):
                     os.rename(parts[-1], self._apart / apart, src_dir_fd=folder)
         except OSError as error:
-            if error.errno not in _NO_FILE:
+            if error.errno not in NO_FILE:
                 raise
             return ""
         if not keep:
@@ -204,6 +213,23 @@ class Files:
         # Of two names of one file, a rename leaves both.
         self.remove_apart(apart)
 
+    def link(self, bucket: str, name: str, signature: Signature, target: Path) -> None:
+        """Give an object's file in the tree a second name, where it has this signature and can have one."""
+        parts = path_of(name)
+        if parts is not None:
+            with suppress(OSError), self._folder((bucket, *parts[:-1])) as folder:
+                if signature_at(folder, parts[-1]) == signature:
+                    link_again(folder, parts[-1], target)
+
+    def link_apart(self, path: str) -> str:
+        """Give a file beside the tree a place apart; gives back its name there."""
+        apart = secrets.token_hex(16)
+        try:
+            os.link(path, self._apart / apart)
+        except OSError:
+            os.rename(path, self._apart / apart)
+        return apart
+
     def remove_apart(self, apart: str) -> None:
         (self._apart / apart).unlink(missing_ok=True)
 
@@ -211,6 +237,8 @@ class Files:
         """Delete an object's file, and the folders in the tree that are empty without it."""
         if apart:
             self.remove_apart(apart)
+            if is_shown_folder(apart):
+                self.remove_folder(bucket, name)
             return
         parts = path_of(name)
         if parts is None:
@@ -220,7 +248,7 @@ class Files:
                 os.unlink(parts[-1], dir_fd=folder)
         except OSError as error:
             # A file that stays would be an object again. Only where there is none any more, all is well.
-            if error.errno not in _NO_FILE:
+            if error.errno not in NO_FILE:
                 raise
             return
         self._remove_empty_folders(bucket, parts)
@@ -228,6 +256,8 @@ class Files:
     def _remove_empty_folders(self, bucket: str, parts: tuple[str, ...]) -> None:
         with suppress(OSError):
             for depth in range(len(parts) - 1, 0, -1):
+                if self._is_object(bucket, "".join(f"{part}/" for part in parts[:depth])):
+                    return
                 with self._folder((bucket, *parts[: depth - 1])) as folder:
                     os.rmdir(parts[depth - 1], dir_fd=folder)
 
@@ -270,7 +300,7 @@ class Files:
                     if folder >= 0:
                         os.close(folder)
                     at, folder = parts[:-1], self._open_folder((bucket, *parts[:-1]))
-                yield name, _signature(folder, parts[-1])
+                yield name, signature_at(folder, parts[-1])
         finally:
             if folder >= 0:
                 os.close(folder)
@@ -284,11 +314,47 @@ class Files:
         if folder < 0:
             return None
         try:
-            return _signature(folder, parts[-1])
+            return signature_at(folder, parts[-1])
         finally:
             os.close(folder)
 
-    # Folders of the tree
+    # Folders of the tree. One that the emulator made for an object's file has the sticky bit and goes with the last
+    # object in it; one without was made by a job, or is shown for an object `folder/`.
+
+    def folder_state(self, bucket: str, name: str) -> FolderState:
+        """How it is with the folder that an object of the name `folder/` is shown as."""
+        parts = path_of(name[:-1])
+        folder = -1 if parts is None else self._open_folder((bucket, *parts))
+        if folder < 0:
+            return FolderState.GONE
+        try:
+            if os.fstat(folder).st_mode & stat.S_ISVTX or os.listdir(folder):
+                return FolderState.THERE
+            return FolderState.BARE
+        finally:
+            os.close(folder)
+
+    def make_folder(self, bucket: str, name: str) -> bool:
+        """Show an object of the name `folder/` as one; False for other names, and where something is in the way."""
+        parts = path_of(name[:-1]) if name.endswith("/") else None
+        if parts is None:
+            return False
+        with suppress(OSError), self._folder((bucket, *parts), create=True):
+            return True
+        return False
+
+    def mark_folder(self, bucket: str, name: str, *, is_object: bool) -> None:
+        """Say whether a folder is shown for an object `folder/`, or goes with the last object in it."""
+        parts = path_of(name[:-1])
+        if parts is not None:
+            with suppress(OSError), self._folder((bucket, *parts)) as folder:
+                os.fchmod(folder, _FOLDER_MODE if is_object else _OWN_MODE)
+
+    def remove_folder(self, bucket: str, name: str) -> None:
+        """Remove the folder of an object `folder/` that is deleted, unless something is in it."""
+        parts = path_of(name[:-1])
+        if parts is not None:
+            self._remove_empty_folders(bucket, (*parts, ""))
 
     def make_bucket(self, bucket: str) -> None:
         with suppress(FileExistsError):
@@ -318,17 +384,19 @@ class Files:
         if folder < 0:
             return FolderScan(-1, [], [])
         try:
-            mtime = os.fstat(folder).st_mtime_ns
+            status = os.fstat(folder)
             files, folders = [], []
+            is_bare = not status.st_mode & stat.S_ISVTX
             with os.scandir(folder) as entries:
                 for entry in entries:
+                    is_bare = False
                     if entry.is_dir(follow_symlinks=False):
                         folders.append(entry.name)
                     elif entry.is_file(follow_symlinks=False):
                         files.append(entry.name)
         finally:
             os.close(folder)
-        return FolderScan(mtime, sorted(files), sorted(folders))
+        return FolderScan(status.st_mtime_ns, sorted(files), sorted(folders), is_bare)
 
     def _open_folder(self, parts: tuple[str, ...]) -> int:
         """A descriptor of a folder of the tree, or -1 when a part of the path is not a folder."""
@@ -356,9 +424,13 @@ class Files:
                 except FileNotFoundError:
                     if not create:
                         raise
+                    made = False
                     with suppress(FileExistsError):
-                        os.mkdir(part, 0o755, dir_fd=folder)
+                        os.mkdir(part, _FOLDER_MODE, dir_fd=folder)
+                        made = True
                     below = os.open(part, _FOLDER, dir_fd=folder)
+                    if made:
+                        os.fchmod(below, _OWN_MODE)
                 os.close(folder)
                 folder = below
             yield folder
@@ -376,59 +448,17 @@ class FolderScan:
     """-1 when there is no such folder"""
     files: list[str]
     folders: list[str]
+    is_bare: bool = False
+    """made by a job, and nothing in it"""
 
 
-def is_open_for_writing(descriptor: int) -> bool:
-    """Whether another open file writes to this one: a read lease is refused while one does (Linux).
-
-    False where the system cannot say.
-    """
-    if not hasattr(fcntl, "F_SETLEASE"):
-        return False
-    try:
-        # Should a writer come in this instant, the kernel sends a signal: one that does nothing by default.
-        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
-    except OSError as error:
-        return error.errno == errno.EAGAIN
-    with suppress(OSError):
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-    return False
+class FolderState(Enum):
+    GONE = auto()
+    THERE = auto()
+    BARE = auto()
+    """made by a job, and nothing in it"""
 
 
-def _linked(folder: int, name: str, target: Path) -> bool:
-    """Whether a file could be given a second name; some file systems have none."""
-    try:
-        os.link(name, target, src_dir_fd=folder, follow_symlinks=False)
-    except OSError as error:
-        if error.errno in _NO_FILE:
-            raise
-        return False
-    return True
-
-
-def _linked_new(path: str, folder: int, name: str) -> bool:
-    """Whether a file could be given a second name that was free; some file systems know no second names."""
-    try:
-        os.link(path, name, dst_dir_fd=folder)
-    except OSError:
-        # What is wrong besides, the rename will say.
-        return False
-    return True
-
-
-def _signature(folder: int, name: str) -> Signature | None:
-    if folder < 0:
-        return None
-    try:
-        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
-    except OSError:
-        return None
-    return Signature.of(status) if stat.S_ISREG(status.st_mode) else None
-
-
-def _is_folder(folder: int, name: str) -> bool:
-    try:
-        return stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return False
+def is_shown_folder(apart: str) -> bool:
+    """Whether an object `folder/` is shown as a folder of the tree, by the name of its file apart."""
+    return apart.startswith(_SHOWN_FOLDER)

@@ -9,22 +9,27 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from emulator.core.state import Database
 from emulator.services.storage import protection
 from emulator.services.storage.catalogue import Catalogue, StoredBucket, StoredObject
-from emulator.services.storage.files import Files
+from emulator.services.storage.files import Files, is_shown_folder
+from emulator.services.storage.safekeeping import Safekeeping
 from emulator.services.storage.versions import Versions
 
 _SECOND = 1_000_000
 
 
 class Generations:
-    def __init__(self, database: Database, catalogue: Catalogue, versions: Versions, files: Files) -> None:
+    def __init__(
+        self, database: Database, catalogue: Catalogue, versions: Versions, files: Files, kept: Safekeeping
+    ) -> None:
         self._database = database
         self._catalogue = catalogue
         self._versions = versions
         self._files = files
+        self._kept = kept
 
     def next_generation(self, bucket: str, name: str, row: StoredObject | None, now: int) -> int:
         """Microseconds since the epoch, and more than any generation that the name is known to have had."""
@@ -40,14 +45,30 @@ class Generations:
         if not apart:
             apart = self._files.set_aside(row.bucket, row.name, row.signature, keep=replaced)
             if not apart:
-                # A job has changed or removed it meanwhile: there is nothing left to keep.
+                self.set_kept_aside(bucket, row, now)
                 return
             self._database.on_rollback(lambda: self._files.put_back(row.bucket, row.name, apart))
+        elif not replaced and is_shown_folder(apart):
+            self._files.mark_folder(row.bucket, row.name, is_object=False)
+            self._database.after_commit(lambda: self._files.remove_folder(row.bucket, row.name))
+        self._retire(bucket, replace(row, apart=apart), now)
+
+    def set_kept_aside(self, bucket: StoredBucket, row: StoredObject, now: int) -> bool:
+        """The same for one that a job has replaced or deleted; False where its bytes are lost."""
+        aside = row if row.apart else self._kept.set_aside(row)
+        if aside is None:
+            return False
+        if not row.apart:
+            self._database.on_rollback(lambda: self._files.remove_apart(aside.apart))
+        self._retire(bucket, aside, now)
+        return True
+
+    def _retire(self, bucket: StoredBucket, row: StoredObject, now: int) -> None:
         fields = bucket.settings
-        if fields.get("versioning", {}).get("enabled"):
-            self._versions.save(replace(row, apart=apart, deleted=now))
+        if protection.is_versioned(fields):
+            self._versions.save(replace(row, deleted=now))
         else:
-            self._end(fields, replace(row, apart=apart), now)
+            self._end(fields, row, now)
 
     def remove_version(self, bucket: StoredBucket, version: StoredObject, now: int) -> None:
         """Delete a noncurrent generation. Raises Forbidden while it must be kept."""
@@ -61,10 +82,9 @@ class Generations:
         unversioned = {**json.loads(bucket.fields), "versioning": {"enabled": False}}
         self.set_aside(replace(bucket, fields=json.dumps(unversioned)), row, now, replaced=False)
 
-    def _end(self, fields: Mapping[str, object], row: StoredObject, now: int) -> None:
+    def _end(self, fields: Mapping[str, Any], row: StoredObject, now: int) -> None:
         """Soft-delete, or delete, a generation whose file is apart."""
-        policy = fields.get("softDeletePolicy")
-        seconds = int(policy["retentionDurationSeconds"]) if isinstance(policy, dict) else 0
+        seconds = protection.soft_delete_seconds(fields)
         if seconds:
             self._versions.save(replace(row, soft_deleted=now, hard_delete=now + seconds * _SECOND))
         else:

@@ -14,16 +14,21 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
+
+from google.api_core.exceptions import Forbidden
 
 from emulator.core.clock import Clock
 from emulator.core.state import Database
-from emulator.services.storage import checksums
-from emulator.services.storage.catalogue import Catalogue, StoredObject
-from emulator.services.storage.files import Files, is_open_for_writing
+from emulator.services.storage import checksums, protection
+from emulator.services.storage.catalogue import Catalogue, StoredBucket, StoredObject
+from emulator.services.storage.file_system import is_open_for_writing
+from emulator.services.storage.files import Files, FolderState, is_shown_folder
+from emulator.services.storage.generations import Generations
 from emulator.services.storage.names import MAX_NAME_BYTES, is_object_name, path_of
 from emulator.services.storage.resources import microseconds
+from emulator.services.storage.safekeeping import Safekeeping
 from emulator.services.storage.staged import Signature
 
 _ATTEMPTS = 5
@@ -46,19 +51,36 @@ class Tell(Protocol):
 class JobFiles:
     """tell: called inside the transaction of every change, in the words of notifications."""
 
-    def __init__(self, database: Database, catalogue: Catalogue, files: Files, clock: Clock, tell: Tell) -> None:
+    def __init__(
+        self,
+        database: Database,
+        catalogue: Catalogue,
+        files: Files,
+        *,
+        generations: Generations,
+        kept: Safekeeping,
+        clock: Clock,
+        tell: Tell,
+    ) -> None:
         self._tell = tell
         self._database = database
         self._catalogue = catalogue
         self._files = files
+        self._generations = generations
+        self._kept = kept
         self._clock = clock
+        self._refusals: list[str] = []
         self._known: dict[tuple[str, tuple[str, ...]], _Folder] = {}
         self._lock = threading.Lock()
 
     def settled(self, bucket: str, name: str, row: StoredObject | None) -> bool:
         """Whether the file in the tree is the one of this row, or there is neither."""
-        signature = self._files.signature(bucket, name)
-        return _agree(row, signature)
+        if name.endswith("/"):
+            state = self._files.folder_state(bucket, name)
+            if row is None:
+                return state is not FolderState.BARE
+            return state is not FolderState.GONE or not is_shown_folder(row.apart)
+        return _agree(row, self._files.signature(bucket, name))
 
     def settle(self, bucket: str, name: str) -> StoredObject | None:
         """The object as it is now: its row, after taking in what a job did to its file.
@@ -73,14 +95,15 @@ class JobFiles:
             # Waits for an upload that has renamed its file and not yet committed.
             with self._database.transaction():
                 row = self._catalogue.find(bucket, name)
-                signature = self._files.signature(bucket, name)
-                if _agree(row, signature):
+                if self.settled(bucket, name, row):
                     return row
-                if signature is None:
-                    self._catalogue.delete(bucket, name)
-                    if row is not None:
-                        self._tell("OBJECT_DELETE", row, microseconds(self._clock.now()))
+                owner = self._catalogue.find_bucket(bucket)
+                if owner is None:
                     return None
+                if name.endswith("/"):
+                    return self._make_folder(owner, name) if row is None else self._remove(owner, row)
+                if row is not None and self._files.signature(bucket, name) is None:
+                    return self._remove(owner, row)
             if not self._take_in(bucket, name, row):
                 return row
         return row
@@ -101,28 +124,115 @@ class JobFiles:
         finally:
             os.close(descriptor)
         with self._database.transaction():
-            if self._catalogue.find(bucket, name) == row and self._files.signature(bucket, name) == signature:
-                now = microseconds(self._clock.now())
-                generation = now if row is None else max(now, row.generation + 1)
-                content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
-                stored = StoredObject(
-                    bucket, name, generation, 1, signature.inode, signature.size, signature.mtime_ns, crc32c, None,
-                    0, "", now, now, json.dumps({"contentType": content_type, "storageClass": "STANDARD"}),
-                )  # fmt: skip
-                self._catalogue.save(stored)
-                self._tell("OBJECT_FINALIZE", stored, now, row.generation if row else 0)
-                if row is not None:
-                    self._tell("OBJECT_DELETE", row, now, generation)
-        if row is not None and row.apart:
-            self._files.remove(bucket, name, row.apart)
+            owner = self._catalogue.find_bucket(bucket)
+            if (
+                owner is not None
+                and self._catalogue.find(bucket, name) == row
+                and self._files.signature(bucket, name) == signature
+                and not (row is not None and self._put_back(owner, row))
+            ):
+                self._replace(owner, name, row, signature, crc32c=crc32c)
         return True
+
+    def _make_folder(self, owner: StoredBucket, name: str) -> StoredObject:
+        """The object `folder/` for an empty folder, as gcsfuse makes it."""
+        staged = self._files.stage()
+        try:
+            signature = staged.signature()
+            apart = self._files.put(staged, owner.name, name, replaces=True)
+            self._database.on_rollback(lambda: self._files.remove_apart(apart))
+        finally:
+            staged.close()
+        return self._replace(owner, name, None, signature, apart=apart)
+
+    def _replace(
+        self,
+        owner: StoredBucket,
+        name: str,
+        row: StoredObject | None,
+        signature: Signature,
+        *,
+        crc32c: int = 0,
+        apart: str = "",
+    ) -> StoredObject:
+        """Enter a new live generation, and make of the one before what the bucket's settings want."""
+        bucket, settings = owner.name, owner.settings
+        now = microseconds(self._clock.now())
+        generation = self._generations.next_generation(bucket, name, row, now)
+        content_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        fields = protection.new_object(settings, {"contentType": content_type}, now)
+        stored = StoredObject(
+            bucket, name, generation, 1, signature.inode, signature.size, signature.mtime_ns, crc32c, None,
+            0, apart, now, now, json.dumps(fields),
+        )  # fmt: skip
+        self._catalogue.save(stored)
+        self._database.after_commit(lambda: self._kept.keep(owner, stored))
+        self._tell("OBJECT_FINALIZE", stored, now, row.generation if row else 0)
+        if row is not None:
+            self._retire(owner, row, now, generation)
+        return stored
+
+    def _remove(self, owner: StoredBucket, row: StoredObject) -> StoredObject | None:
+        """Delete an object whose file a job removed; gives back the object where it must stay."""
+        back = self._put_back(owner, row)
+        if back is None:
+            self._catalogue.delete(row.bucket, row.name)
+            self._retire(owner, row, microseconds(self._clock.now()))
+        return back
+
+    def _retire(self, owner: StoredBucket, row: StoredObject, now: int, other_generation: int = 0) -> None:
+        is_kept = self._generations.set_kept_aside(owner, row, now)
+        is_archived = is_kept and protection.is_versioned(owner.settings)
+        self._tell("OBJECT_ARCHIVE" if is_archived else "OBJECT_DELETE", row, now, other_generation)
+
+    def _put_back(self, owner: StoredBucket, row: StoredObject) -> StoredObject | None:
+        """The object as it was before a job touched it, where a hold or a retention keeps it; else None."""
+        settings = owner.settings
+        now = microseconds(self._clock.now())
+        try:
+            protection.check_removal(settings, row, now, becomes_noncurrent=protection.is_versioned(settings))
+        except Forbidden as refusal:
+            back = self._restored(row)
+            outcome = "It was put back." if back else "Its bytes are lost: it was protected after the job had begun."
+            self._refusals.append(f"/gcs/{row.bucket}/{row.name}: {refusal.message} {outcome}")
+            if back is not None:
+                self._catalogue.save(back)
+                self._database.after_commit(lambda: self._kept.keep(owner, back))
+            return back
+        return None
+
+    def _restored(self, row: StoredObject) -> StoredObject | None:
+        """The row of a generation whose file is back in its place; None where its bytes are lost."""
+        if is_shown_folder(row.apart):
+            self._files.make_folder(row.bucket, row.name)
+            return row
+        if row.apart:
+            self._files.remove(row.bucket, row.name, "")
+            return row
+        staged = self._kept.staged(row)
+        if staged is None:
+            return None
+        try:
+            apart = self._files.put(staged, row.bucket, row.name, replaces=True)
+            if staged.is_linked:
+                self._database.after_commit(staged.unlink)
+            signature = staged.signature()
+        finally:
+            staged.close()
+        return replace(row, inode=signature.inode, mtime_ns=signature.mtime_ns, apart=apart)
+
+    def refusals(self) -> list[str]:
+        """What jobs did in vain since this was last asked for, a sentence each."""
+        said, self._refusals = self._refusals, []
+        return said
 
     def settle_rows(self, bucket: str, rows: list[StoredObject]) -> list[StoredObject]:
         """Rows of a listing, in order, each as it is now; what is gone is left out."""
         signatures = self._files.signatures(bucket, [row.name for row in rows])
         settled = []
         for row, (name, signature) in zip(rows, signatures, strict=True):
-            now = row if _agree(row, signature) else self.settle(bucket, name)
+            agree = self.settled(bucket, name, row) if name.endswith("/") else _agree(row, signature)
+            now = row if agree else self.settle(bucket, name)
             if now is not None:
                 settled.append(now)
         return settled
@@ -155,6 +265,8 @@ class JobFiles:
                 row = self.settle(bucket, name)
                 # One that a job still writes has to be looked at again, though nothing is added to its folder.
                 pending |= row is None or row.apart != ""
+        if scan.is_bare and _fits(base[:-1]):
+            self.settle(bucket, base)
         if scan.mtime_ns >= 0:
             steady = not pending and scan.mtime_ns < began - _TICK_NS
             with self._lock:

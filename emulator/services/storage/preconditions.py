@@ -11,6 +11,9 @@ from typing import Any
 
 from google.api_core.exceptions import BadRequest, NotModified, PreconditionFailed
 
+from emulator.services.storage.catalogue import StoredObject
+from emulator.services.storage.resources import object_etag
+
 _MESSAGE = "At least one of the pre-conditions you specified did not hold."
 
 
@@ -90,3 +93,13 @@ def _failed(header: str) -> PreconditionFailed:
     return PreconditionFailed(
         _MESSAGE, errors=[{"reason": "conditionNotMet", "locationType": "header", "location": header}]
     )
+
+
+def check_conditions(conditions: Preconditions, row: StoredObject | None) -> None:
+    """Raises PreconditionFailed unless they hold for an object, or for its absence."""
+    if conditions is NONE:
+        return
+    if row is None:
+        conditions.check_for_write(0, 0, "")
+    else:
+        conditions.check_for_write(row.generation, row.metageneration, object_etag(row))

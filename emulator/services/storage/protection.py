@@ -43,6 +43,23 @@ def retention_expiration(bucket_fields: Mapping[str, Any], stored: StoredObject)
     return max(times, default=None)
 
 
+def is_versioned(bucket_fields: Mapping[str, Any]) -> bool:
+    """Whether a bucket keeps what is replaced or deleted as noncurrent."""
+    return bool(bucket_fields.get("versioning", {}).get("enabled"))
+
+
+def soft_delete_seconds(bucket_fields: Mapping[str, Any]) -> int:
+    """For how long a bucket keeps what was deleted for good; 0 for not at all."""
+    return int(bucket_fields.get("softDeletePolicy", {}).get("retentionDurationSeconds") or 0)
+
+
+def is_protected(bucket_fields: Mapping[str, Any], stored: StoredObject) -> bool:
+    """Whether a hold or a retention, over or not, was set on an object."""
+    fields = json.loads(stored.fields)
+    is_held = fields.get("temporaryHold") or fields.get("eventBasedHold")
+    return bool(is_held) or retention_expiration(bucket_fields, stored) is not None
+
+
 def check_removal(
     bucket_fields: Mapping[str, Any], stored: StoredObject, now: int, *, becomes_noncurrent: bool = False
 ) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,14 +23,15 @@ from emulator.core.state import Database
 from emulator.services.storage import checksums, preconditions, protection, resources
 from emulator.services.storage.catalogue import Catalogue, StoredBucket, StoredObject
 from emulator.services.storage.deleted_buckets import DeletedBuckets
-from emulator.services.storage.files import Files, Occupied
+from emulator.services.storage.files import Files, Occupied, is_shown_folder
 from emulator.services.storage.generations import Generations
 from emulator.services.storage.job_files import JobFiles
 from emulator.services.storage.names import after_prefix, check_bucket_name, check_object_name, path_of, split_uri
 from emulator.services.storage.part_uploads import PartUploads
-from emulator.services.storage.preconditions import Preconditions
+from emulator.services.storage.preconditions import Preconditions, check_conditions
 from emulator.services.storage.resources import microseconds
 from emulator.services.storage.rewrites import Rewrites
+from emulator.services.storage.safekeeping import Safekeeping
 from emulator.services.storage.staged import Signature, Staged
 from emulator.services.storage.uploads import ResumableUploads
 from emulator.services.storage.versions import Position, Versions
@@ -63,16 +64,30 @@ class ObjectFiles:
         self.deleted_buckets = DeletedBuckets(database)
         self.when_deleted: list[Callable[[str], None]] = []
         """what else forgets a bucket with it, inside the transaction"""
+        self.when_made: list[Callable[[str], None]] = []
+        """who is told of buckets that are made or restored"""
         self.when_changed: list[Callable[[ObjectChange], None]] = []
         """who is told of changes to objects, once they are committed"""
-        self.files = Files(folder)
-        self.generations = Generations(database, self.catalogue, self.versions, self.files)
-        self.jobs = JobFiles(database, self.catalogue, self.files, clock, self._tell)
+        self.files = Files(folder, is_object=lambda bucket, name: self.catalogue.find(bucket, name) is not None)
+        self.kept = Safekeeping(folder, self.catalogue, self.files)
+        self.generations = Generations(database, self.catalogue, self.versions, self.files, self.kept)
+        self.jobs = JobFiles(
+            database,
+            self.catalogue,
+            self.files,
+            generations=self.generations,
+            kept=self.kept,
+            clock=clock,
+            tell=self._tell,
+        )
         self.uploads = ResumableUploads(database, clock, self.files, self.commit)
         self.rewrites = Rewrites(database, clock, self.files)
         self.parts = PartUploads(database, clock, self.files, self.commit)
         self.when_deleted.append(self.parts.forget_bucket)
         self.generations.recover(self.uploads.unfinished() | self.rewrites.unfinished() | self.parts.unfinished())
+        if self.kept.has_left_over:
+            self.publish()
+            self.kept.clear()
 
     @property
     def tree(self) -> Path:
@@ -98,7 +113,12 @@ class ObjectFiles:
                 raise Conflict(_TAKEN_BY_YOU if taken.project == owner.id else _TAKEN)
             self.files.make_bucket(name)
             self.catalogue.save_bucket(bucket)
+        self._tell_made(name)
         return bucket
+
+    def _tell_made(self, bucket: str) -> None:
+        for listener in self.when_made:
+            listener(bucket)
 
     def change_bucket(self, name: str, change: Callable[[StoredBucket, int], StoredBucket]) -> StoredBucket:
         """Apply a change, which is given the time, as one step. What changes nothing leaves no trace."""
@@ -148,6 +168,7 @@ class ObjectFiles:
                 bucket, metageneration=bucket.metageneration + 1, updated=now, soft_deleted=0, hard_delete=0
             )
             self.catalogue.save_bucket(bucket)
+        self._tell_made(name)
         return bucket
 
     def soft_deleted_bucket(self, name: str, generation: int) -> StoredBucket:
@@ -280,7 +301,7 @@ class ObjectFiles:
         now = microseconds(self.clock.now())
         settings = owner.settings
         if row is not None:
-            protection.check_removal(settings, row, now, becomes_noncurrent=is_versioned(settings))
+            protection.check_removal(settings, row, now, becomes_noncurrent=protection.is_versioned(settings))
         fields = protection.new_object(settings, fields, now)
         generation = self.generations.next_generation(bucket, name, row, now)
         with self.jobs.own_change(bucket, name):
@@ -296,9 +317,14 @@ class ObjectFiles:
             md5, parts, apart, now, now, json.dumps(fields),
         )  # fmt: skip
         self.catalogue.save(stored)
+        if is_shown_folder(apart):
+            self.database.after_commit(lambda: self.files.mark_folder(bucket, name, is_object=True))
+        self.database.after_commit(lambda: self.kept.keep(owner, stored))
         self._tell("OBJECT_FINALIZE", stored, now, row.generation if row else 0)
         if row is not None:
-            self._tell("OBJECT_ARCHIVE" if is_versioned(settings) else "OBJECT_DELETE", row, now, stored.generation)
+            self._tell(
+                "OBJECT_ARCHIVE" if protection.is_versioned(settings) else "OBJECT_DELETE", row, now, stored.generation
+            )
         return stored
 
     def _tell(self, event: str, stored: StoredObject, now: int, other_generation: int = 0) -> None:
@@ -323,9 +349,11 @@ class ObjectFiles:
             row = self._row(bucket, name, generation)
             check_conditions(conditions, row)
             now = microseconds(self.clock.now())
-            fields = change(json.loads(row.fields), self.bucket(bucket), now)
+            owner = self.bucket(bucket)
+            fields = change(json.loads(row.fields), owner, now)
             row = replace(row, metageneration=row.metageneration + 1, updated=now, fields=json.dumps(fields))
             (self.catalogue if row.is_live else self.versions).save(row)
+            self.database.after_commit(lambda: self.kept.keep(owner, row))
             self._tell("OBJECT_METADATA_UPDATE", row, now)
         return row
 
@@ -355,7 +383,7 @@ class ObjectFiles:
                 self._tell("OBJECT_DELETE", row, now)
                 return
             settings = json.loads(owner.fields)
-            archives = generation is None and is_versioned(settings)
+            archives = generation is None and protection.is_versioned(settings)
             protection.check_removal(settings, row, now, becomes_noncurrent=archives)
             self.catalogue.delete(bucket, name)
             with self.jobs.own_change(bucket, name):
@@ -442,23 +470,18 @@ class ObjectFiles:
         for name in [self.bucket(bucket).name] if bucket else self.catalogue.bucket_names():
             self.jobs.publish(name)
 
+    def begin_job(self) -> list[str]:
+        return self.kept.begin()
+
+    def end_job(self) -> list[str]:
+        try:
+            self.publish()
+        finally:
+            self.kept.end()
+        return self.jobs.refusals()
+
     def close(self) -> None:
         self.files.close()
-
-
-def is_versioned(fields: Mapping[str, Any]) -> bool:
-    """Whether a bucket of these settings keeps what is replaced or deleted as noncurrent."""
-    return bool(fields.get("versioning", {}).get("enabled"))
-
-
-def check_conditions(conditions: Preconditions, row: StoredObject | None) -> None:
-    """Raises PreconditionFailed unless they hold for an object, or for its absence."""
-    if conditions is preconditions.NONE:
-        return
-    if row is None:
-        conditions.check_for_write(0, 0, "")
-    else:
-        conditions.check_for_write(row.generation, row.metageneration, resources.object_etag(row))
 
 
 def no_such_object(bucket: str, name: str) -> NotFound:

@@ -94,8 +94,11 @@ class FakeObjects:
             raise NotFound(prefix)
         return (uri for uri in self.uris if uri.startswith(prefix))
 
-    def publish(self, bucket: str | None = None) -> None:
-        raise AssertionError("runners publish what their containers wrote")
+    def begin_job(self) -> list[str]:
+        raise AssertionError("runners begin and end jobs")
+
+    def end_job(self) -> list[str]:
+        raise AssertionError("runners begin and end jobs")
 
     def read(self, uri: str) -> Iterator[bytes]:
         raise NotFound(uri)

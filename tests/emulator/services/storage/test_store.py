@@ -417,6 +417,9 @@ def test_bucket_with_a_file_that_a_job_just_wrote_is_not_empty(store: ObjectFile
         store.delete_bucket(BUCKET, lambda _: None)
     store.delete(BUCKET, "x")
     (store.tree / BUCKET / "empty" / "folders").mkdir(parents=True)
+    with pytest.raises(Conflict, match="not empty"):
+        store.delete_bucket(BUCKET, lambda _: None)
+    store.delete(BUCKET, "empty/folders/")
     store.delete_bucket(BUCKET, lambda _: None)
     assert not (store.tree / BUCKET).exists()
 

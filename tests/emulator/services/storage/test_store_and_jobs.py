@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import stat
 import tempfile
 from pathlib import Path
 
@@ -29,6 +30,7 @@ class StoreAndJobs(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.expected: dict[str, bytes] = {}
+        self.shown: set[str] = set()
         self.open()
         self.store.create_bucket(BUCKET, "a-project", {})
 
@@ -51,6 +53,8 @@ class StoreAndJobs(RuleBasedStateMachine):
 
     @rule(name=NAMES)
     def delete(self, name: str) -> None:
+        if name.endswith("/"):
+            self.look()
         if name in self.expected:
             self.store.delete(BUCKET, name)
             del self.expected[name]
@@ -77,6 +81,28 @@ class StoreAndJobs(RuleBasedStateMachine):
         row = self.store.catalogue.find(BUCKET, name)
         if row is not None and row.apart:
             self.store.find(BUCKET, name)
+
+    def look(self) -> None:
+        """Have the store look at everything: an empty folder is an object `folder/`, and goes with the folder."""
+        self.store.publish()
+        for name in [name for name in self.shown if not self.file(name).is_dir()]:
+            self.shown.remove(name)
+            self.expected.pop(name, None)
+        for path in (self.store.tree / BUCKET).rglob("*"):
+            # What the emulator made for its own files is marked with the sticky bit.
+            if path.is_dir() and not path.stat().st_mode & stat.S_ISVTX and not any(path.iterdir()):
+                self.expected.setdefault(f"{path.relative_to(self.store.tree / BUCKET)}/", b"")
+        self.shown |= {name for name in self.expected if name.endswith("/") and self.file(name).is_dir()}
+
+    @rule(name=PATHS)
+    def job_makes_a_folder(self, name: str) -> None:
+        with contextlib.suppress(OSError):
+            self.file(name).mkdir(parents=True)
+
+    @rule(name=PATHS)
+    def job_removes_an_empty_folder(self, name: str) -> None:
+        with contextlib.suppress(OSError):
+            self.file(name).rmdir()
 
     @rule(name=PATHS)
     def job_deletes(self, name: str) -> None:
@@ -106,7 +132,7 @@ class StoreAndJobs(RuleBasedStateMachine):
 
     @rule()
     def publish(self) -> None:
-        self.store.publish()
+        self.look()
 
     @rule()
     def restart(self) -> None:
@@ -115,6 +141,7 @@ class StoreAndJobs(RuleBasedStateMachine):
 
     @rule()
     def every_object_is_listed_and_read(self) -> None:
+        self.look()
         prefix = f"gs://{BUCKET}/"
         listed = [uri.removeprefix(prefix) for uri in self.store.names(prefix)]
         assert listed == sorted(self.expected, key=str.encode)
