@@ -40,8 +40,8 @@ def by_hand() -> dict[str, float]:
         began = time.monotonic()
         timed([python, "-m", "ml.taxi_tips.generate", "--out", trips, "--rows", ROWS], environment)
         timed([python, "-m", "ml.taxi_tips.train", "--data", trips, "--model-dir", model], environment)
-        features = [python, "-m", "ml.taxi_tips.features", "--data", trips, "--limit", "100"]
-        instances = subprocess.run(features, cwd=measure.ROOT, env=environment, capture_output=True, check=True).stdout
+        rows = [python, "-m", "ml.taxi_tips.instances", "--data", trips, "--limit", "100"]
+        instances = subprocess.run(rows, cwd=measure.ROOT, env=environment, capture_output=True, check=True).stdout
         ask = [python, "-m", "ops.local_model", "--model", f"{model}/model.joblib"]
         timed(ask, environment, given=instances)
         return {"first, s": time.monotonic() - began}

@@ -40,6 +40,9 @@ def place(wheel: str, name: str) -> bool:
                 return False
             if f"{infos[0]}/entry_points.txt" in names or not suits(archive.read(f"{infos[0]}/METADATA").decode()):
                 return False
+            # The emulator has looked at wheels that were given, not at what a package's own code built.
+            if not all(is_plain(path) for path in names):
+                return False
             archive.extractall(folder)
     except (OSError, KeyError, ValueError, zipfile.BadZipFile):
         return False
@@ -47,6 +50,11 @@ def place(wheel: str, name: str) -> bool:
     # Python looks at the folder as it starts, and then there may have been none.
     site.addsitedir(os.fspath(folder))
     return True
+
+
+def is_plain(path: str) -> bool:
+    """Whether a member of an archive stays in the folder that it is unpacked to."""
+    return not path.startswith("/") and "\\" not in path and ".." not in path.split("/")
 
 
 def is_installed(name: str) -> bool:

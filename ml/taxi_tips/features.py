@@ -20,11 +20,6 @@ All six are known when the meter stops, before anyone pays. Left out on purpose:
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
@@ -68,28 +63,3 @@ def instances(examples: pd.DataFrame) -> list[list[float | None]]:
     values[np.isnan(rows)] = None
     listed: list[list[float | None]] = values.tolist()
     return listed
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Turn trips into instances, one JSON list a line: what `predict` and batch prediction read."""
-    from ml.errors import one_line_errors
-    from ml.paths import input_files, local_path
-    from ml.taxi_tips import data
-
-    parser = argparse.ArgumentParser(prog="python -m ml.taxi_tips.features", description=main.__doc__)
-    parser.add_argument("--data", required=True, help="CSV files of trips: a comma list, `*` and gs:// allowed")
-    parser.add_argument("--out", default="-", help="the JSON Lines file to write; - is stdout")
-    parser.add_argument("--limit", type=int, help="stop after this many rows")
-    arguments = parser.parse_args(argv)
-    with one_line_errors():
-        rows = instances(data.read_unlabelled(input_files(arguments.data)).head(arguments.limit or sys.maxsize))
-        text = "".join(f"{json.dumps(row)}\n" for row in rows)
-        if arguments.out == "-":
-            sys.stdout.write(text)
-        else:
-            local_path(arguments.out).write_text(text)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -65,7 +65,7 @@ class World:
             resource_names=[f"projects/{self.client.project}"],
             filter=f'resource.type="ml_job" resource.labels.job_id="{job.rpartition("/")[2]}"',
         )
-        return [entry.json_payload.get("message", "") or entry.text_payload for entry in found]
+        return [str(entry.json_payload["message"]) if entry.json_payload else entry.text_payload for entry in found]
 
     def names(self, prefix: str = "") -> list[str]:
         return [blob.name for blob in self.bucket.list_blobs(prefix=prefix)]

@@ -55,7 +55,7 @@ def soft_delete_seconds(bucket_fields: Mapping[str, Any]) -> int:
 
 def is_protected(bucket_fields: Mapping[str, Any], stored: StoredObject) -> bool:
     """Whether a hold or a retention, over or not, was set on an object."""
-    fields = json.loads(stored.fields)
+    fields = stored.settings
     is_held = fields.get("temporaryHold") or fields.get("eventBasedHold")
     return bool(is_held) or retention_expiration(bucket_fields, stored) is not None
 

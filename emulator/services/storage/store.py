@@ -113,12 +113,9 @@ class ObjectFiles:
                 raise Conflict(_TAKEN_BY_YOU if taken.project == owner.id else _TAKEN)
             self.files.make_bucket(name)
             self.catalogue.save_bucket(bucket)
-        self._tell_made(name)
-        return bucket
-
-    def _tell_made(self, bucket: str) -> None:
         for listener in self.when_made:
-            listener(bucket)
+            listener(name)
+        return bucket
 
     def change_bucket(self, name: str, change: Callable[[StoredBucket, int], StoredBucket]) -> StoredBucket:
         """Apply a change, which is given the time, as one step. What changes nothing leaves no trace."""
@@ -168,7 +165,8 @@ class ObjectFiles:
                 bucket, metageneration=bucket.metageneration + 1, updated=now, soft_deleted=0, hard_delete=0
             )
             self.catalogue.save_bucket(bucket)
-        self._tell_made(name)
+        for listener in self.when_made:
+            listener(name)
         return bucket
 
     def soft_deleted_bucket(self, name: str, generation: int) -> StoredBucket:

@@ -37,6 +37,7 @@ class FolderStore:
     def __init__(self, tree: Path) -> None:
         self.tree = tree
         self.published = 0
+        self.words: list[str] = []
 
     def read(self, uri: str) -> Iterator[bytes]:
         try:
@@ -60,7 +61,7 @@ class FolderStore:
 
     def end_job(self) -> list[str]:
         self.published += 1
-        return ["a word of the object store"]
+        return self.words
 
     def _path(self, uri: str) -> Path:
         return self.tree / uri.removeprefix("gs://")

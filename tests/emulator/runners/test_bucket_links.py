@@ -35,6 +35,19 @@ def test_buckets_are_seen_while_somebody_uses_them(tmp_path: Path, root: Path) -
     assert (tmp_path / "one" / "a" / "object").exists()
 
 
+def test_bucket_made_later_is_linked_while_a_job_runs(tmp_path: Path, root: Path) -> None:
+    links = BucketLinks(tree(tmp_path, "one", "a"), root)
+    (tmp_path / "one" / "b").mkdir()
+    links.add("b")
+    assert not root.exists()
+    links.acquire()
+    (tmp_path / "one" / "c").mkdir()
+    links.add("c")
+    assert sorted(path.name for path in root.iterdir() if path.is_symlink()) == ["a", "b", "c"]
+    links.release()
+    assert not root.exists()
+
+
 def test_folder_that_was_there_stays(tmp_path: Path, root: Path) -> None:
     root.mkdir()
     links = BucketLinks(tree(tmp_path, "one", "a"), root)

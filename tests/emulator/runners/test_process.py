@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -96,13 +97,21 @@ def test_program_gets_the_container_s_variables_and_none_of_the_emulator_s(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_OF_THE_EMULATOR", "hush")
-    job = runtime.python("import os; print(dict(os.environ))", env={"AIP_MODEL_DIR": "x y\nz", "PATH_TO": "ü"})
-    variables = eval(job.lines[-1].text)  # noqa: S307  # printed by the line above
+    job = runtime.python(
+        "import json, os; print(json.dumps(dict(os.environ)))", env={"AIP_MODEL_DIR": "x y\nz", "PATH_TO": "ü"}
+    )
+    variables = json.loads(job.lines[-1].text)
     assert variables["AIP_MODEL_DIR"] == "x y\nz"
     assert variables["PATH_TO"] == "ü"
     assert variables["PYTHONUNBUFFERED"] == "1"
     assert "SECRET_OF_THE_EMULATOR" not in variables
     assert "PYTHONDONTWRITEBYTECODE" not in variables
+
+
+def test_what_the_object_store_says_of_a_run_is_in_its_log(runtime: Runtime) -> None:
+    runtime.objects.words.append("/gcs/bucket/object was put back.")
+    job = runtime.python("print('done')")
+    assert [line.text for line in job.lines[-2:]] == ["done", "/gcs/bucket/object was put back."]
 
 
 def test_network_variables_win_over_the_container_s(runtime: Runtime) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -143,7 +144,7 @@ def test_sdk_trains_on_a_tabular_dataset(emulator: Emulator, project: str, bucke
     """As the documentation teaches it: TabularDataset, CustomTrainingJob, job.run(dataset=...)."""
     script = tmp_path / "task.py"
     script.write_text(
-        "import csv, glob, os\n"
+        "import csv, glob, json, os\n"
         "assert os.environ['AIP_DATA_FORMAT'] == 'csv'\n"
         "counts = []\n"
         "for part in ('TRAINING', 'VALIDATION', 'TEST'):\n"
@@ -152,7 +153,7 @@ def test_sdk_trains_on_a_tabular_dataset(emulator: Emulator, project: str, bucke
         "    counts.append((uri, len(rows), sorted({row['day'] for row in rows})))\n"
         "folder = os.environ['AIP_MODEL_DIR'].replace('gs://', '/gcs/')\n"
         "os.makedirs(folder)\n"
-        "open(folder + 'model.txt', 'w').write(repr(counts))\n"
+        "open(folder + 'model.json', 'w').write(json.dumps(counts))\n"
     )
     aiplatform.init(project=project, location=LOCATION, staging_bucket=f"gs://{bucket.name}")
     dataset = aiplatform.TabularDataset.create(display_name="trips", gcs_source=f"gs://{bucket.name}/trips.csv")
@@ -164,7 +165,7 @@ def test_sdk_trains_on_a_tabular_dataset(emulator: Emulator, project: str, bucke
         container_uri="us-docker.pkg.dev/vertex-ai/training/sklearn-cpu.1-6:latest",
     )
     job.run(dataset=dataset, base_output_dir=f"gs://{bucket.name}/run", predefined_split_column_name=None)
-    counts = eval(bucket.blob("run/model/model.txt").download_as_text())  # noqa: S307  # our own repr
+    counts = json.loads(bucket.blob("run/model/model.json").download_as_text())
     assert [count for _, count, _ in counts] == pytest.approx([160, 20, 20], abs=2)
     assert sum(count for _, count, _ in counts) == 200
     assert counts[0][2] == list("0123456")

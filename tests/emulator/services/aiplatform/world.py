@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from emulator.services.aiplatform.job_service import JobService
 from emulator.services.aiplatform.metadata.graph import MetadataGraph
 from emulator.services.aiplatform.pipeline_service import PipelineService
 from emulator.services.aiplatform.training import Training
+from tests.conftest import wait_until
 from tests.emulator.services.aiplatform.fakes import FakeHandle, FakeLogs, FakeModels, FakeObjects, FakeRunner
 
 State = api.JobState
@@ -98,10 +98,7 @@ class World:
 
 
 def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true"
-        time.sleep(0.005)
+    wait_until(condition, seconds, every=0.005)
 
 
 def pool(replicas: int = 1, image: str = "python:3.11", machine_type: str = "n1-standard-4") -> api.WorkerPoolSpec:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from emulator.core.service import Caller, Context
 from emulator.core.state import Database
 from emulator.services.mixins import OperationsService
 from emulator.services.mixins.operations import MOST_WAITS
-from tests.conftest import Emulator
+from tests.conftest import Emulator, wait_until
 
 
 @pytest.fixture(params=["grpc", "rest"])
@@ -173,9 +172,7 @@ def test_waits_hold_a_bounded_share_of_threads(operations: Operations, tmp_path:
     ]
     for thread in waits:
         thread.start()
-    deadline = time.monotonic() + 10
-    while len(answers) < 3 and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: len(answers) >= 3, 10)
     assert [answer.done for answer in answers] == [False] * 3
     release.set()
     for thread in waits:

@@ -232,7 +232,10 @@ def test_changes_are_told_to_the_topics_that_want_them(store: ObjectFiles) -> No
     store.publish()
     (store.tree / BUCKET / "in" / "job.txt").unlink()
     store.publish()
-    assert [attributes["eventType"] for _, _, attributes in messages.sent] == ["OBJECT_FINALIZE", "OBJECT_DELETE"]
+    told = [(attributes["eventType"], attributes["objectId"]) for _, _, attributes in messages.sent]
+    # The folder that the job made is empty now, and an object.
+    job, folder = "in/job.txt", "in/"
+    assert told == [("OBJECT_FINALIZE", job), ("OBJECT_DELETE", job), ("OBJECT_FINALIZE", folder)]
 
 
 def test_nothing_is_told_of_a_change_that_is_rolled_back(store: ObjectFiles) -> None:
