@@ -28,6 +28,7 @@ class MovableClock:
         self._save = save
         self._last = datetime.min.replace(tzinfo=UTC)
         self._lock = threading.Lock()
+        self._moving = threading.Lock()
 
     @property
     def offset(self) -> timedelta:
@@ -42,8 +43,11 @@ class MovableClock:
         """Move forward and give back the new time. Raises ValueError for a step backwards."""
         if by < timedelta():
             raise ValueError("the clock only moves forward")
-        with self._lock:
+        with self._moving:
+            offset = self._offset + by
             if self._save:
-                self._save(self._offset + by)
-            self._offset += by
+                # Not under the lock of `now`: whoever writes to the database may be asking for the time.
+                self._save(offset)
+            with self._lock:
+                self._offset = offset
         return self.now()
