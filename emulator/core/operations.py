@@ -20,6 +20,7 @@ from selfloop_apis import longrunning
 
 from emulator.core import errors
 from emulator.core.clock import Clock
+from emulator.core.held_calls import HeldCalls
 from emulator.core.ids import new_id
 from emulator.core.messages import as_version, stamp, unpack
 from emulator.core.service import Context
@@ -27,8 +28,7 @@ from emulator.core.state import Database
 
 logger = logging.getLogger(__name__)
 
-#: How long `start` waits before it answers: work that is quickly over is `done` in the first reply, as
-#: the pipeline components need, which poll every 20 s after one look.
+#: How long `start` waits before it answers: work that is quickly over is `done` in the first reply.
 GRACE_SECONDS = 0.1
 #: Operations kept after they are done.
 KEPT = 10_000
@@ -42,6 +42,8 @@ class Running:
         self._name = name
         self._version = version
         self.cancelled = threading.Event()
+        self.over = threading.Event()
+        """set once its outcome is stored"""
 
     def report(self, metadata: Message) -> None:
         """Replace the operation's metadata (`deployment_stage`, `partial_failures`)."""
@@ -56,6 +58,8 @@ class Operations:
         self._clock = clock
         self._running: dict[str, Running] = {}
         self._changed = threading.Condition()
+        self.held = HeldCalls()
+        """places for calls of any service that wait"""
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="operation")
         database.create(
             "CREATE TABLE IF NOT EXISTS operations (name TEXT PRIMARY KEY, id TEXT UNIQUE NOT NULL, "
@@ -95,6 +99,7 @@ class Operations:
             )
         running = self._running[name] = Running(self, name, context.version)
         self._pool.submit(self._run, running, name, work, context)
+        self.held.hold(context, running.over)
         return self.wait(name, grace_seconds)
 
     def finished(self, parent: str, metadata: Message, response: Message, context: Context) -> Any:
@@ -180,6 +185,7 @@ class Operations:
             with self._changed:
                 self._running.pop(name, None)
                 self._changed.notify_all()
+            running.over.set()
 
     def _end(self, operation: Any) -> None:
         operation.done = True

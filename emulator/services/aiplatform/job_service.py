@@ -34,7 +34,6 @@ from emulator.core.projects import Projects
 from emulator.core.service import Context, GapicService
 from emulator.core.state import Collection
 from emulator.services.aiplatform.custom_jobs import CustomJobs
-from emulator.services.aiplatform.held_calls import HeldCalls
 from emulator.services.aiplatform.lifecycle import is_over
 from emulator.services.aiplatform.names import location_of, new_parent, resource_name
 from emulator.services.aiplatform.persistent_resources import check_available
@@ -65,7 +64,7 @@ class JobService(GapicService):
         self._operations = operations
         self._jobs = jobs
         self._tuning = tuning
-        self._held = HeldCalls()
+        self._held = operations.held
 
     def create_custom_job(self, request: CreateCustomJobRequest, context: Context) -> CustomJob:
         """Check the job, store it as PENDING and start it."""

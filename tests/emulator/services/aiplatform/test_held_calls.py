@@ -5,15 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from google.api_core.gapic_v1.client_info import ClientInfo
 from google.cloud.aiplatform_v1 import JobServiceClient, JobState
 from selfloop_apis import aiplatform_v1 as api
 
+from emulator.core import held_calls
+from emulator.core.clock import MovableClock
+from emulator.core.held_calls import HeldCalls
+from emulator.core.operations import GRACE_SECONDS, Operations, Running
 from emulator.core.service import Context
-from emulator.services.aiplatform import held_calls
-from emulator.services.aiplatform.held_calls import HeldCalls
+from emulator.core.state import Database
 from tests.conftest import LOCATION, Emulator
 from tests.emulator.services.aiplatform.test_job_service import python_job
 from tests.emulator.services.aiplatform.world import CONTEXT, State, World, job, until
@@ -77,3 +81,16 @@ def test_a_component_s_client_sees_the_end_at_its_first_look(emulator: Emulator,
     with client:
         created = client.create_custom_job(parent=parent, custom_job=python_job("import time; time.sleep(1)"))
         assert client.get_custom_job(name=created.name).state == JobState.JOB_STATE_SUCCEEDED
+
+
+def test_operation_that_a_component_starts_is_answered_when_it_is_over(tmp_path: Path) -> None:
+    operations = Operations(Database(tmp_path / "state.sqlite"), MovableClock())
+
+    def work(running: Running) -> api.UploadModelResponse:
+        time.sleep(2 * GRACE_SECONDS)
+        return api.UploadModelResponse(model="models/1")
+
+    begun = api.UploadModelOperationMetadata()
+    assert not operations.start("projects/1/locations/l", begun, work, CONTEXT).done
+    assert operations.start("projects/1/locations/l", begun, work, COMPONENTS).done
+    operations.close()

@@ -1,8 +1,8 @@
 """Calls that wait for the end of what they ask about, for clients that would otherwise come back much later.
 
-Google Cloud Pipeline Components look at a job once and then every 20 s. Told the state a moment after the start,
-they make each step of a pipeline as long as that, so their Get is answered when the job is over. Everybody else
-is answered at once: who looks at a state wants to see it as it is.
+Google Cloud Pipeline Components look at a job, or at the operation that they have started, once and then every 20 s.
+Told the state a moment after the start, they make each step of a pipeline as long as that, so they are answered when
+it is over. Everybody else is answered at once: who looks at a state wants to see it as it is.
 """
 
 from __future__ import annotations
