@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from ops.tasks import data, desired_state, emulator, endpoints, look_after, models, story
+from ops.tasks import data, desired_state, emulator, endpoints, look_after, models, pipelines, story
 
 
 def _group(name: str, **tasks: object) -> Collection:
@@ -39,6 +39,16 @@ for group in (
         remove=models.model_remove,
         train=models.train,
         deploy=desired_state.deploy,
+    ),
+    _group(
+        "pipeline",
+        compile_=pipelines.pipeline_compile,
+        run=pipelines.pipeline_run,
+        schedule=pipelines.pipeline_schedule,
+        list=pipelines.pipeline_list,
+        status=pipelines.pipeline_status,
+        logs=pipelines.pipeline_logs,
+        diff=pipelines.pipeline_diff,
     ),
     _group("endpoint", status=endpoints.endpoint_status, test=endpoints.endpoint_test),
     _group("data", seed=data.data_seed, import_=data.data_import),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         ModelServiceClient,
         PipelineServiceClient,
         PredictionServiceClient,
+        ScheduleServiceClient,
     )
     from google.cloud.logging import Client as LoggingClient
     from google.cloud.storage import Client as StorageClient
@@ -96,6 +97,12 @@ class Clients:
         from google.cloud.aiplatform_v1 import PipelineServiceClient
 
         return PipelineServiceClient(**self._vertex())
+
+    @cached_property
+    def schedules(self) -> ScheduleServiceClient:
+        from google.cloud.aiplatform_v1 import ScheduleServiceClient
+
+        return ScheduleServiceClient(**self._vertex())
 
     @cached_property
     def jobs(self) -> JobServiceClient:

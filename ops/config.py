@@ -234,6 +234,46 @@ class Endpoint(Settings):
         return self
 
 
+class Gate(Settings):
+    """When a model that a pipeline trained takes the place of the one before: `ml.comparison.compare`."""
+
+    metric: Literal["accuracy", "auc_pr", "auc_roc", "log_loss", "precision", "recall"] = "auc_roc"
+    """measured of both on the same test rows; of log_loss less is better, of the others more"""
+    margin: float = 0.0
+    """by how much the new one must be better; with 0 a tie keeps the old one, below 0 it may be worse by that"""
+
+
+class Schedule(Settings):
+    """google.cloud.aiplatform.v1.Schedule of pipeline runs."""
+
+    cron: str = Field(min_length=9)
+    """five fields, with `TZ=Area/City ` before them for another zone than UTC"""
+    max_concurrent_run_count: int = Field(1, ge=1)
+    allow_queueing: bool = False
+    """whether a run whose time has come waits while as many as may run at a time do; else it is left out"""
+
+
+class Pipeline(Settings):
+    """A Kubeflow pipeline that trains a model (google.cloud.aiplatform.v1.PipelineJob)."""
+
+    module: ModuleName
+    """compiled by `python -m MODULE --code PATH --out FILE`"""
+    model: str
+    """key of the model that it trains; its bucket takes code and artifacts"""
+    endpoint: str | None = None
+    """key of the endpoint on which a version that is accepted is deployed; null for none"""
+    gate: Gate = Gate()
+    parameters: dict[VariableName, bool | int | float | str] = Field(default_factory=dict)
+    """further parameters of the pipeline, by name"""
+    enable_caching: bool = True
+    failure_policy: Literal["slow", "fast"] = "slow"
+    """fast: after a failure no further step is begun"""
+    service_account: ServiceAccount | None = None
+    """null: the project's default"""
+    labels: Labels = Field(default_factory=dict)
+    schedule: Schedule | None = None
+
+
 class Config(Settings):
     """Everything that an environment declares."""
 
@@ -251,6 +291,7 @@ class Config(Settings):
     datasets: dict[ResourceId, Dataset] = Field(default_factory=dict)
     models: dict[ResourceId, Model] = Field(default_factory=dict)
     endpoints: dict[ResourceId, Endpoint] = Field(default_factory=dict)
+    pipelines: dict[ResourceId, Pipeline] = Field(default_factory=dict)
 
     @property
     def parent(self) -> str:
@@ -280,6 +321,10 @@ class Config(Settings):
     def dataset(self, key: str | None) -> tuple[str, Dataset]:
         """The data set of that key, or the only one."""
         return _one(self.datasets, key, "data set")
+
+    def pipeline(self, key: str | None) -> tuple[str, Pipeline]:
+        """The pipeline of that key, or the only one."""
+        return _one(self.pipelines, key, "pipeline")
 
     def model_name(self, key: str) -> str:
         """Resource name; the key is the id."""
@@ -413,6 +458,10 @@ def _dangling_references(config: Config, document: Document) -> Iterator[str]:
         for index, deployed in enumerate(endpoint.deployed_models):
             at: KeyPath = ("endpoints", key, "deployed_models", index, "model")
             references.append((at, deployed.model, "models", config.models))
+    for key, pipeline in config.pipelines.items():
+        references.append((("pipelines", key, "model"), pipeline.model, "models", config.models))
+        if pipeline.endpoint is not None:
+            references.append((("pipelines", key, "endpoint"), pipeline.endpoint, "endpoints", config.endpoints))
     for path, name, section, declared in references:
         if name not in declared:
             yield (

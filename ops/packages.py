@@ -7,10 +7,12 @@ bucket is named by the hash of its content, so that the same code is uploaded on
 from __future__ import annotations
 
 import hashlib
+import io
 import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ from ops.config import ROOT
 from ops.errors import OpsError
 
 BUILD_SECONDS = 120
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 _SETUP = """\
 from setuptools import setup
 
@@ -52,6 +55,11 @@ class Package:
         return f"packages/{self.name}-{self.digest}/{self.file_name}"
 
     @property
+    def zip_object_name(self) -> str:
+        """Where the same lies as a zip."""
+        return f"packages/{self.name}-{self.digest}/{self.name.replace('-', '_')}.zip"
+
+    @property
     def file_name(self) -> str:
         return f"{self.name.replace('-', '_')}-0.1.tar.gz"
 
@@ -75,6 +83,15 @@ def package_of(python_module: str, root: Path = ROOT) -> Package:
         inner = []
     relative = sorted(file.relative_to(root) for file in files)
     return Package("-".join([top, *inner[:1]]).replace("_", "-"), tuple(relative), root)
+
+
+def zipped(package: Package) -> bytes:
+    """The package as a zip that Python imports from as it is, once it is on its path; same files, same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in package.files:
+            archive.writestr(zipfile.ZipInfo(file.as_posix(), _ZIP_EPOCH), (package.root / file).read_bytes())
+    return buffer.getvalue()
 
 
 @contextmanager

@@ -52,12 +52,13 @@ class TrainingInterrupted(OpsError):
     exit_code = INTERRUPTED
 
 
-def fingerprint(config: Config, training: Training) -> str:
+def fingerprint(config: Config, training: Training, parameters: Mapping[str, object] | None = None) -> str:
     """Twelve hexadecimal digits over everything in a training that decides which model comes out.
 
+    parameters: what a pipeline was told that a training job is not.
     Not the code, which has a digest of its own; nor the machine and the time limit, which change no model.
     """
-    decisive = {
+    decisive: dict[str, Any] = {
         "python_module": training.python_module,
         "dataset": config.dataset_uri(training.dataset),
         "image_uri": training.image_uri,
@@ -65,6 +66,8 @@ def fingerprint(config: Config, training: Training) -> str:
         "args": training.args,
         "env": training.env,
     }
+    if parameters:
+        decisive["parameters"] = dict(parameters)
     return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -259,7 +259,16 @@ def register(
 
 
 @dsl.component(base_image=CLIENT_IMAGE, packages_to_install=CLIENT_PACKAGES)
-def deploy(project: str, location: str, endpoint_id: str, version: str, machine_type: str) -> str:
+def deploy(
+    project: str,
+    location: str,
+    endpoint_id: str,
+    version: str,
+    machine_type: str,
+    min_replica_count: int,
+    max_replica_count: int,
+    labels: dict,
+) -> str:
     """Give a model version all of an endpoint's traffic, and undeploy what served before; gives back its id there."""
     from typing import Any
 
@@ -272,11 +281,15 @@ def deploy(project: str, location: str, endpoint_id: str, version: str, machine_
     try:
         before = [deployed.id for deployed in client.get_endpoint(name=name, timeout=60).deployed_models]
     except NotFound:
-        parent, endpoint = f"projects/{project}/locations/{location}", {"display_name": endpoint_id}
+        parent, endpoint = f"projects/{project}/locations/{location}", {"display_name": endpoint_id, "labels": labels}
         request = {"parent": parent, "endpoint": endpoint, "endpoint_id": endpoint_id}
         client.create_endpoint(request, timeout=60).result(timeout=600)
         before = []
-    resources = {"machine_spec": {"machine_type": machine_type}, "min_replica_count": 1, "max_replica_count": 1}
+    resources = {
+        "machine_spec": {"machine_type": machine_type},
+        "min_replica_count": min_replica_count,
+        "max_replica_count": max_replica_count,
+    }
     deployed_model: Any = {"model": version, "dedicated_resources": resources}
     operation = client.deploy_model(endpoint=name, deployed_model=deployed_model, traffic_split={"0": 100}, timeout=60)
     deployed_id = operation.result(timeout=1800).deployed_model.id

@@ -2,6 +2,8 @@
 
 # No `from __future__ import annotations`: kfp reads the annotations themselves.
 
+import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from kfp import compiler, dsl
@@ -40,7 +42,10 @@ def training(code: str) -> dsl.graph_component.GraphComponent:
         metric: str = "auc_roc",
         margin: float = 0.0,
         endpoint_id: str = "",
+        endpoint_labels: dict = {},  # noqa: B006
         machine_type: str = "n1-standard-2",
+        min_replica_count: int = 1,
+        max_replica_count: int = 1,
     ) -> None:
         """endpoint_id: where to deploy a version that is accepted; empty for nowhere."""
         extracted = with_code(components.extract(uri=data_uri))
@@ -92,7 +97,24 @@ def training(code: str) -> dsl.graph_component.GraphComponent:
                     endpoint_id=endpoint_id,
                     version=registered.output,
                     machine_type=machine_type,
+                    min_replica_count=min_replica_count,
+                    max_replica_count=max_replica_count,
+                    labels=endpoint_labels,
                 )
                 deployed.set_caching_options(enable_caching=False)
 
     return taxi_tips_training
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compile the training pipeline; its steps take their code from a zip below /gcs."""
+    parser = argparse.ArgumentParser(prog="python -m ml.pipelines.training", description=main.__doc__)
+    parser.add_argument("--code", required=True, help="path of the zipped ml package in the steps' containers")
+    parser.add_argument("--out", required=True, type=Path, help="the YAML file to write")
+    arguments = parser.parse_args(argv)
+    compile_to(arguments.out, arguments.code)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

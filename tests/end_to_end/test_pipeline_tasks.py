@@ -1,0 +1,118 @@
+"""The repository's own training pipeline through its tasks: compiled, run, looked at, compared, scheduled."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ops.config import ROOT
+from tests.conftest import Emulator
+
+TASK_SECONDS = 240
+Task = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="module")
+def running(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """An emulator of this module's own, since tasks name its project and its clock is moved."""
+    from tests.conftest import start_emulator
+
+    started = start_emulator(tmp_path_factory.mktemp("pipelines") / "state")
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="module")
+def inv(running: Emulator) -> Task:
+    def run(*words: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        environment = running.environment(SELFLOOP_STATE=str(running.state), SELFLOOP_PROJECT="pipeline-tasks")
+        done = subprocess.run(
+            [str(Path(sys.executable).with_name("inv")), *words],
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TASK_SECONDS, check=False,
+        )  # fmt: skip
+        assert done.returncode == code, done.stdout + done.stderr
+        return done
+
+    run("init")
+    return run
+
+
+@pytest.fixture(scope="module")
+def first(inv: Task) -> str:
+    """The id of a run that registered and deployed the first version."""
+    return inv("pipeline.run").stdout.strip()
+
+
+def status(inv: Task, run: str) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(inv("pipeline.status", f"--run={run}", "--output=json").stdout)
+    return told
+
+
+def states(tasks: list[dict[str, Any]]) -> dict[str, str]:
+    found = {}
+    for task in tasks:
+        found[task["task"]] = task["state"]
+        found |= states(task.get("tasks", []))
+    return found
+
+
+def test_pipeline_run_registers_and_deploys_the_first_version(inv: Task, first: str) -> None:
+    told = status(inv, first)
+    assert told["state"] == "SUCCEEDED"
+    assert set(states(told["tasks"]).values()) == {"SUCCEEDED"}
+    model = json.loads(inv("model.describe").stdout)
+    assert [version["version_id"] for version in model["versions"]] == ["1"]
+    assert model["versions"][0]["metrics"]["auRoc"] > 0.5
+    assert len(inv("predict", "--rows=3").stdout.splitlines()) == 3
+    # What the pipeline made is what the configuration declares.
+    assert "no changes" in inv("plan").stdout
+
+
+def test_pipeline_status_is_a_tree_and_logs_are_a_tasks_own(inv: Task, first: str) -> None:
+    tree = inv("pipeline.status").stdout
+    assert f"{first} SUCCEEDED" in tree
+    assert "accepted" in tree
+    assert "deploy" in tree
+    assert "there is no champion with a measure" in inv("pipeline.logs", "compare").stdout
+    wrong = inv("pipeline.logs", "nothing", code=1)
+    assert "the run has no task nothing; those with a log: " in wrong.stderr
+    missing = inv("pipeline.status", "--run=nothing", code=1)
+    assert "there is no run nothing" in missing.stderr
+
+
+def test_second_run_takes_its_steps_from_the_cache_and_keeps_the_champion(inv: Task, first: str) -> None:
+    second = inv("pipeline.run").stdout.strip()
+    found = states(status(inv, second)["tasks"])
+    assert {found[name] for name in ("extract", "validate", "prepare", "train", "evaluate")} == {"SKIPPED"}
+    assert found["compare"] == "SUCCEEDED"
+    assert found["register"] == found["deploy"] == "NOT_TRIGGERED"
+    rows = json.loads(inv("pipeline.diff", first, second, "--output=json").stdout)
+    by_name = {row["what"]: row for row in rows}
+    assert by_name["compare.comparison.reason"]["second"] == "a tie: the champion stays"
+    assert by_name["train state"] == {"what": "train state", "first": "SUCCEEDED", "second": "SKIPPED"}
+    assert not {name for name in by_name if name.startswith("parameter")} - {"parameter labels"}  # Git's may change
+    listed = json.loads(inv("pipeline.list", "--output=json").stdout)
+    assert [row["run"] for row in listed] == [second, first]
+
+
+def test_pipeline_compile_writes_what_the_sdk_takes(inv: Task, tmp_path: Path) -> None:
+    path = tmp_path / "pipeline.yaml"
+    assert inv("pipeline.compile", f"--out={path}").stdout.strip() == str(path)
+    assert "PYTHONPATH" in path.read_text()
+
+
+def test_pipeline_schedule_needs_a_declaration(inv: Task) -> None:
+    refused = inv("pipeline.schedule", code=1)
+    assert "pipelines.taxi-tips-training declares no schedule" in refused.stderr
+    missing = inv("pipeline.schedule", "--pause", code=1)
+    assert "has no schedule" in missing.stderr
+
+
+def test_run_plan_changes_nothing(inv: Task) -> None:
+    assert "a version that is better by 0 in auc_roc is registered" in inv("pipeline.run", "--plan").stdout
