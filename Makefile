@@ -21,14 +21,15 @@ $(BIN)/uv: constraints/main.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints/main.txt uv
 	@touch $@
 
-$(VENV)/.loop: $(BIN)/uv pyproject.toml constraints/main.txt emulator/core/generate.py emulator/runners/images.toml
+$(VENV)/.loop: $(BIN)/uv pyproject.toml constraints/main.txt constraints/images.txt constraints/components.txt emulator/core/generate.py \
+    emulator/runners/images.toml
 	$(UV) --compile-bytecode --requirements pyproject.toml
 	$(BIN)/python -m emulator setup
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.loop
 	$(UV) --compile-bytecode --requirements pyproject.toml --extra dev
-	$(BIN)/python -m emulator setup --stubs
+	$(BIN)/python -m emulator setup --stubs --environment google-cloud-pipeline-components.2-22
 	@touch $@
 
 # dvc and what else tests drive as a user would: in an environment of its own, for it brings a hundred packages.

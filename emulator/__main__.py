@@ -44,6 +44,10 @@ def _parser() -> argparse.ArgumentParser:
 
     setup = commands.add_parser("setup", help="generate the API tables and the environments of prebuilt images")
     setup.add_argument("--stubs", action="store_true", help="also the type stubs that mypy reads")
+    setup.add_argument(
+        "--environment", action="append", default=[], metavar="NAME",
+        help="one of emulator/runners/images.toml to make besides, so that its images run with no network",
+    )  # fmt: skip
     setup.set_defaults(run=_setup)
     return parser
 
@@ -119,7 +123,7 @@ def _setup(parsed: argparse.Namespace) -> int:
         generate.generate(stubs=parsed.stubs)
     from emulator.runners import environments
 
-    environments.prepare_defaults(lambda sentence: print(sentence, file=sys.stderr))
+    environments.prepare(parsed.environment, lambda sentence: print(sentence, file=sys.stderr))
     return 0
 
 

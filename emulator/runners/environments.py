@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -29,7 +29,8 @@ from emulator.settings import StandIn
 
 logger = logging.getLogger(__name__)
 
-_CONSTRAINTS = Path(__file__).parents[2] / "constraints" / "images.txt"
+_CONSTRAINTS = Path(__file__).parents[2] / "constraints"
+_COMMON = "images.txt"
 _DONE = "selfloop.json"
 _MAKING_SECONDS = 1800
 
@@ -165,11 +166,10 @@ class Environments:
         shutil.rmtree(folder, ignore_errors=True)
         python = str(folder / "bin" / "python")
         offline = ["--offline"] if self._offline else []
-        pins = ["--constraint", str(_CONSTRAINTS)] if _CONSTRAINTS.exists() else []
         install = ["pip", "install", "--python", python, *offline, "--compile-bytecode"]
         self._uv("venv", "--no-project", "--python", str(interpreter), str(folder))
-        self._uv(*install, *(pins if recipe.is_constrained else []), *recipe.requirements)
-        self._uv(*install, *pins, "--no-deps", *recipe.bare)
+        self._uv(*install, *_pins(recipe.constraints), *recipe.requirements)
+        self._uv(*install, *_pins(recipe.constraints or _COMMON), "--no-deps", *recipe.bare)
         self._fetch_wheels(folder, python)
         done = {"interpreter": str(interpreter), "recipe": asdict(recipe)}
         (folder / _DONE).write_text(json.dumps(done, indent=1))
@@ -202,7 +202,7 @@ class Environments:
         if self._offline:
             return
         command = [python, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
-        command += ["--dest", str(folder / "wheels"), "--constraint", str(_CONSTRAINTS), "setuptools", "wheel"]
+        command += ["--dest", str(folder / "wheels"), *_pins(_COMMON), "setuptools", "wheel"]
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_MAKING_SECONDS, check=False
         )
@@ -210,10 +210,14 @@ class Environments:
             logger.warning("jobs cannot build packages without a network: %s", done.stderr.strip())
 
 
-def prepare_defaults(report: Callable[[str], None] = print) -> None:
-    """Make what the first training, serving and pipeline need; nothing when it is there. Raises NoEnvironment."""
+def prepare(names: Iterable[str], report: Callable[[str], None] = print) -> None:
+    """Make what the first training, serving and pipeline need, and environments of these names besides.
+
+    Nothing is done for one that is there. Raises NoEnvironment.
+    """
     made = Environments()
-    for name in images.default_environments():
+    for name in (*images.default_environments(), *names):
+        images.check_environment(name)
         made.named(name, report)
 
 
@@ -301,9 +305,16 @@ def _installed(folder: Path, recipe: Recipe) -> Environment | None:
     return Environment(folder, interpreter, recipe.python, recipe.description())
 
 
+def _pins(constraints: str) -> list[str]:
+    """pip's options for a file under constraints/; none where it was not installed with the code."""
+    file = _CONSTRAINTS / constraints
+    return ["--constraint", str(file)] if constraints and file.exists() else []
+
+
 def _fingerprint(recipe: Recipe) -> str:
     """Changes with whatever changes what would be installed."""
-    constraints = _CONSTRAINTS.read_text() if _CONSTRAINTS.exists() else ""
+    file = _CONSTRAINTS / (recipe.constraints or _COMMON)
+    constraints = file.read_text() if file.exists() else ""
     text = "\n".join((recipe.python, *recipe.requirements, *recipe.bare, constraints))
     return hashlib.sha256(text.encode()).hexdigest()[:10]
 

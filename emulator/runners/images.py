@@ -36,8 +36,8 @@ class Recipe:
     image_requirements: tuple[str, ...]
     bare: tuple[str, ...] = ()
     """requirements installed without their own dependencies"""
-    is_constrained: bool = True
-    """whether the rest of its libraries is that of constraints/images.txt"""
+    constraints: str = "images.txt"
+    """file under constraints/ that pins the rest of its libraries; empty for none"""
 
     @property
     def is_exact(self) -> bool:
@@ -55,7 +55,7 @@ class Recipe:
 
 def stand_in(image: str, table: Mapping[str, StandIn]) -> StandIn | None:
     """The user's entry for an image: its URI as it is given, or else without digest and tag."""
-    for uri in (image, image.partition("@")[0], re.sub(r"(:[^:/@]+)?(@.*)?$", "", image)):
+    for uri in (image, image.partition("@")[0], _without_tag(image)):
         if uri in table:
             return table[uri]
     return None
@@ -66,6 +66,10 @@ def environment_name(image: str) -> str:
     python = _PYTHON.fullmatch(image)
     if python is not None:
         return _python_environment(python[1] or "")
+    untagged = _without_tag(image)
+    for environment, entry in _table()["environments"].items():
+        if untagged in entry["images"]:
+            return str(environment)
     match = _PREBUILT.fullmatch(image)
     if match is None:
         raise NoEnvironment(
@@ -133,8 +137,12 @@ def recipe(environment: str, own_python: str, has_python: Callable[[str], bool],
         wanted,
         (*requirements, *common),
         tuple(_table()["bare"]),
-        bool(entry.get("constrained", True)),
+        str(entry.get("constraints", "images.txt")),
     )
+
+
+def _without_tag(image: str) -> str:
+    return re.sub(r"(:[^:/@]+)?(@.*)?$", "", image)
 
 
 def _python_environment(tag: str) -> str:
