@@ -160,6 +160,7 @@ class Emulator:
             logs=logs,
             models=self._serving.versions,
             graph=tracking.graph,
+            schedule=self.schedule,
             scratch=self.settings.jobs,
         )
         policies = IamPolicies(self.database)

@@ -65,7 +65,7 @@ class Lifecycle(Generic[M]):
         database.create("CREATE TABLE IF NOT EXISTS unfinished (noun TEXT, name TEXT, PRIMARY KEY (noun, name))")
 
     def begin(self, resource: M, name: str) -> M:
-        """Store a new resource as PENDING under its name."""
+        """Store a new resource as PENDING under its name. Raises AlreadyExists."""
         new: Any = resource
         new.name = name
         new.state = State.PENDING
@@ -73,8 +73,10 @@ class Lifecycle(Generic[M]):
         stamp(new.create_time, now)
         stamp(new.update_time, now)
         with self._database.transaction() as connection:
+            # First, because it raises AlreadyExists.
+            stored = self._collection.insert(resource)
             connection.execute("INSERT INTO unfinished VALUES (?, ?)", (self._collection.noun, name))
-            return self._collection.insert(resource)
+            return stored
 
     def move(self, name: str, state: State, change: Callable[[M], None] = lambda resource: None) -> M | None:
         """Bring a resource into a state and apply the change; None, and nothing done, where MOVES forbids it.

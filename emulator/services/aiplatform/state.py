@@ -15,6 +15,7 @@ class AiplatformState:
         self.custom_jobs = Collection(database, aiplatform_v1.CustomJob)
         self.tuning_jobs = Collection(database, aiplatform_v1.HyperparameterTuningJob)
         self.pipeline_jobs = Collection(database, aiplatform_v1.PipelineJob)
+        self.schedules = Collection(database, aiplatform_v1.Schedule)
         self.training_pipelines = Collection(database, aiplatform_v1.TrainingPipeline)
         self.persistent_resources = Collection(database, aiplatform_v1.PersistentResource)
         self.datasets = Collection(database, aiplatform_v1.Dataset)

@@ -8,6 +8,7 @@ from emulator.core.clock import Clock
 from emulator.core.interfaces import ContainerRunner, LogSink, ObjectStore
 from emulator.core.operations import Operations
 from emulator.core.projects import Projects
+from emulator.core.schedule import Schedule
 from emulator.core.state import Database
 from emulator.services.aiplatform.custom_jobs import CustomJobs
 from emulator.services.aiplatform.dataset_exports import Exporter
@@ -18,6 +19,8 @@ from emulator.services.aiplatform.model_sink import ModelSink
 from emulator.services.aiplatform.persistent_resource_service import PersistentResourceService
 from emulator.services.aiplatform.pipeline_service import PipelineService
 from emulator.services.aiplatform.pipelines.runs import PipelineRuns
+from emulator.services.aiplatform.schedule_service import ScheduleService
+from emulator.services.aiplatform.schedules import Schedules
 from emulator.services.aiplatform.state import AiplatformState
 from emulator.services.aiplatform.training_data import TrainingData
 from emulator.services.aiplatform.training_runs import TrainingRuns
@@ -39,6 +42,7 @@ class Training:
         logs: LogSink,
         models: ModelSink,
         graph: MetadataGraph,
+        schedule: Schedule,
         scratch: Path,
     ) -> None:
         """scratch: an existing folder on disk, for as much as a dataset holds."""
@@ -62,6 +66,11 @@ class Training:
             logs=logs,
             lineage=graph,
         )
+        schedules = Schedules(
+            state=state, clock=clock, projects=projects, runs=self._pipelines, changed=schedule.changed
+        )
+        schedule.add(schedules)
+        self._pipelines.when_over.append(schedules.run_is_over)
         self.services = [
             JobService(state=state, projects=projects, operations=operations, jobs=self._jobs, tuning=self._tuning),
             PipelineService(
@@ -75,6 +84,7 @@ class Training:
             PersistentResourceService(
                 state=state, clock=clock, projects=projects, operations=operations, jobs=self._jobs
             ),
+            ScheduleService(state=state, projects=projects, operations=operations, schedules=schedules),
             DatasetService(
                 state=state,
                 clock=clock,

@@ -135,6 +135,8 @@ class PipelineRuns:
         self._logs = logs
         self._lineage = lineage
         self._runs: dict[str, _Run] = {}
+        self.when_over: list[Callable[[str], None]] = []
+        """called with the name of each job that is over"""
         self._pool = ThreadPoolExecutor(MOST_AT_A_TIME, thread_name_prefix="pipeline-run")
         self._settle()
 
@@ -264,6 +266,8 @@ class PipelineRuns:
         finally:
             self._runs.pop(name, None)
             run.over.set()
+            for hear in self.when_over:
+                hear(name)
 
     def _run(self, run: _Run, log: RunLog) -> tuple[State, Any]:
         """Run a job's tasks; gives back the state in which it ends, and its error."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from selfloop_apis import aiplatform_v1 as api
 
 from emulator.core.clock import MovableClock
 from emulator.core.operations import Operations
 from emulator.core.projects import Projects
-from emulator.core.service import Caller, Context
+from emulator.core.schedule import Schedule
+from emulator.core.service import Caller, Context, GapicService
 from emulator.core.state import Database
 from emulator.services.aiplatform.dataset_service import DatasetService
 from emulator.services.aiplatform.job_service import JobService
@@ -27,6 +28,9 @@ PARENT = "projects/test-project/locations/us-central1"
 PREBUILT = "us-docker.pkg.dev/vertex-ai/training/sklearn-cpu.1-6:latest"
 CONTEXT = Context("google.cloud.aiplatform.v1.JobService/Test", Caller("tester"))
 CUSTOM_TASK = "gs://google-cloud-aiplatform/schema/trainingjob/definition/custom_task_1.0.0.yaml"
+
+
+Service = TypeVar("Service", bound=GapicService)
 
 
 class World:
@@ -51,13 +55,15 @@ class World:
             logs=self.logs,
             models=models,
             graph=MetadataGraph(self._database, clock),
+            schedule=Schedule(clock),
             scratch=path.parent,
         )
-        jobs, pipelines, _, datasets = self.training.services
-        assert isinstance(jobs, JobService)
-        assert isinstance(pipelines, PipelineService)
-        assert isinstance(datasets, DatasetService)
-        self.jobs, self.pipelines, self.datasets = jobs, pipelines, datasets
+        self.jobs = self._service(JobService)
+        self.pipelines = self._service(PipelineService)
+        self.datasets = self._service(DatasetService)
+
+    def _service(self, kind: type[Service]) -> Service:
+        return next(service for service in self.training.services if isinstance(service, kind))
 
     def create(self, job: api.CustomJob) -> api.CustomJob:
         return self.jobs.create_custom_job(api.CreateCustomJobRequest(parent=PARENT, custom_job=job), CONTEXT)
