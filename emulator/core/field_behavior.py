@@ -44,6 +44,8 @@ KEPT = frozenset(
         "google.cloud.aiplatform.v1.TensorboardExperiment.name",
         "google.cloud.aiplatform.v1.TensorboardRun.name",
         "google.cloud.aiplatform.v1.TensorboardTimeSeries.name",
+        # The uploader names the blobs that it has put into the bucket.
+        "google.cloud.aiplatform.v1.TensorboardBlob.id",
     }
 )
 #: Messages that are output only to readers of the API, and that a client brings whole when it imports them.

@@ -1,4 +1,4 @@
-"""Builds the services that keep track of things: MetadataService."""
+"""Builds the services that keep track of things: MetadataService, TensorboardService."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from emulator.core.service import GapicService
 from emulator.core.state import Database
 from emulator.services.aiplatform.metadata.graph import MetadataGraph
 from emulator.services.aiplatform.metadata_service import MetadataService
+from emulator.services.aiplatform.tensorboard_service import TensorboardService
+from emulator.services.aiplatform.tensorboards.tree import Tensorboards
 
 
 class Tracking:
@@ -19,4 +21,5 @@ class Tracking:
         """in which jobs, pipelines and models write down what they did"""
         self.services: list[GapicService] = [
             MetadataService(graph=self.graph, projects=projects, operations=operations),
+            TensorboardService(tree=Tensorboards(database, clock, projects), projects=projects, operations=operations),
         ]
