@@ -62,7 +62,7 @@ def new_board(boards: TensorboardServiceClient, parent: str, **fields: Any) -> s
     return str(boards.create_tensorboard(parent=parent, tensorboard=board).result().name)
 
 
-def new_series(boards: TensorboardServiceClient, run: str, name: str = "loss", kind: Kind = Kind.SCALAR) -> str:
+def new_series(boards: TensorboardServiceClient, run: str, name: str = "loss", kind: int = Kind.SCALAR) -> str:
     series = TensorboardTimeSeries(display_name=name, value_type=kind, plugin_name="scalars")
     return str(boards.create_tensorboard_time_series(parent=run, tensorboard_time_series=series).name)
 
@@ -71,7 +71,7 @@ def point(step: int, **value: Any) -> TimeSeriesDataPoint:
     return TimeSeriesDataPoint(step=step, wall_time={"seconds": 1_700_000_000 + step, "nanos": 5}, **value)
 
 
-def scalars(series: str, values: Iterable[tuple[int, float]], kind: Kind = Kind.SCALAR) -> TimeSeriesData:
+def scalars(series: str, values: Iterable[tuple[int, float]], kind: int = Kind.SCALAR) -> TimeSeriesData:
     return TimeSeriesData(
         tensorboard_time_series_id=series.rpartition("/")[2],
         value_type=kind,
