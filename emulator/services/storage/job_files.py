@@ -193,7 +193,7 @@ class JobFiles:
             protection.check_removal(settings, row, now, becomes_noncurrent=protection.is_versioned(settings))
         except Forbidden as refusal:
             back = self._restored(row)
-            outcome = "It was put back." if back else "Its bytes are lost: it was protected after the job had begun."
+            outcome = "It was put back." if back else "Its bytes could not be kept."
             self._refusals.append(f"/gcs/{row.bucket}/{row.name}: {refusal.message} {outcome}")
             if back is not None:
                 self._catalogue.save(back)

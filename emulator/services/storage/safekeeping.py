@@ -5,7 +5,7 @@
 A job writes the very files of the tree, so whatever must survive that has to be kept before. Where nothing may be
 lost (noncurrent generations, holds, retention) that is a copy, which file systems that share blocks make for nothing.
 Where soft delete alone asks for it, it is a second name of the file: it costs no room and outlives the deleting and
-replacing of the first, but is lost when a job rewrites the file in place.
+replacing of the first, but says nothing of the bytes once a job has rewritten the file in place, or renamed it.
 """
 
 from __future__ import annotations
@@ -122,9 +122,11 @@ class Safekeeping:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
             return None
-        # A second name of a file that was rewritten in place holds what was written.
-        found = Signature.of(os.fstat(descriptor))
-        if found.inode == row.inode and found != row.signature:
+        status = os.fstat(descriptor)
+        found = Signature.of(status)
+        # A second name of a file that was rewritten in place holds what was written; that of one that a job renamed
+        # is of a file that jobs go on with.
+        if found.inode == row.inode and (found != row.signature or status.st_nlink > 1):
             os.close(descriptor)
             return None
         staged = Staged(os.fspath(path), descriptor, row.size, row.crc32c)

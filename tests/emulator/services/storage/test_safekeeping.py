@@ -135,6 +135,17 @@ def test_file_rewritten_in_place_under_soft_delete_alone_is_not_kept_as_somethin
     assert soft_deleted(bucket) == []
 
 
+@pytest.mark.parametrize("bucket", [SOFT_DELETE], indirect=True)
+def test_file_that_a_job_renames_is_under_one_name_alone(bucket: ObjectFiles) -> None:
+    put(bucket, "a", b"before")
+    bucket.begin_job()
+    file(bucket, "a").rename(file(bucket, "b"))
+    bucket.end_job()
+    assert [uri.rpartition("/")[2] for uri in bucket.names(f"gs://{BUCKET}/")] == ["b"]
+    assert soft_deleted(bucket) == []
+    assert file(bucket, "b").stat().st_nlink == 1
+
+
 @pytest.mark.parametrize("bucket", [RETAINED, VERSIONED], indirect=True)
 @pytest.mark.parametrize("does", ["rewrites", "deletes", "replaces"])
 def test_what_a_job_does_to_a_protected_object_is_undone_and_told(bucket: ObjectFiles, does: str) -> None:
