@@ -149,6 +149,7 @@ class Emulator:
             servers=ModelServers(self._runner.sandboxes, self._runner.environments, self.settings.servers),
             logs=logs,
             models=self.settings.models,
+            graph=tracking.graph,
         )
         self._training = Training(
             database=self.database,

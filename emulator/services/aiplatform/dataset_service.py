@@ -38,6 +38,7 @@ from emulator.services.aiplatform import data_splits
 from emulator.services.aiplatform import dataset_resources as resources
 from emulator.services.aiplatform.csv_table import CsvTable
 from emulator.services.aiplatform.dataset_exports import Exporter, export_time
+from emulator.services.aiplatform.metadata.tracked import TrackedResources
 from emulator.services.aiplatform.model_resources import check_etag
 from emulator.services.aiplatform.names import location_of, new_parent, resource_name
 from emulator.services.aiplatform.state import AiplatformState
@@ -58,7 +59,9 @@ class DatasetService(GapicService):
         operations: Operations,
         objects: ObjectStore,
         exporter: Exporter,
+        tracked: TrackedResources,
     ) -> None:
+        self._tracked = tracked
         self._datasets = state.datasets
         self._clock = clock
         self._projects = projects
@@ -82,7 +85,7 @@ class DatasetService(GapicService):
             stamp(stored.create_time, now)
             stamp(stored.update_time, now)
             stored.etag = new_etag()
-            stored.metadata_artifact = f"{location.parent}/metadataStores/default/artifacts/{new_id()}"
+            stored.metadata_artifact = self._tracked.add_dataset(location, stored)
             self._datasets.insert(stored)
             # The service answers with what was given, not with what it has filled in.
             return dataset

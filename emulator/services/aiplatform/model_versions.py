@@ -25,6 +25,7 @@ from emulator.core.projects import Projects
 from emulator.core.state import Database
 from emulator.services.aiplatform import model_resources as resources
 from emulator.services.aiplatform import names
+from emulator.services.aiplatform.metadata.tracked import TrackedResources
 from emulator.services.aiplatform.model_files import ModelFiles
 
 Model = aiplatform_v1.Model
@@ -45,8 +46,11 @@ class Upload:
 class ModelVersions:
     """Models by name. Hands out copies; holds the only locks. A `ModelSink` for training."""
 
-    def __init__(self, *, database: Database, clock: Clock, projects: Projects, files: ModelFiles) -> None:
+    def __init__(
+        self, *, database: Database, clock: Clock, projects: Projects, files: ModelFiles, tracked: TrackedResources
+    ) -> None:
         self._database = database
+        self._tracked = tracked
         self._clock = clock
         self._projects = projects
         self._files = files
@@ -134,6 +138,9 @@ class ModelVersions:
             aliases = list(dict.fromkeys(version.version_aliases))
             version.ClearField("version_aliases")
             resources.complete_version(version, upload.name, version_id, now)
+            version.metadata_artifact = self._tracked.add_model(
+                names.location_of(self._projects, upload.name), version, upload.model.display_name, version.pipeline_job
+            )
             connection.execute(
                 "INSERT INTO model_versions VALUES (?, ?, ?)",
                 (upload.name, version_id, version.SerializeToString()),

@@ -12,6 +12,8 @@ from emulator.core.service import GapicService
 from emulator.core.state import Database
 from emulator.services.aiplatform.deployments import Deployments
 from emulator.services.aiplatform.endpoint_service import EndpointService
+from emulator.services.aiplatform.metadata.graph import MetadataGraph
+from emulator.services.aiplatform.metadata.tracked import TrackedResources
 from emulator.services.aiplatform.model_evaluations import ModelEvaluations
 from emulator.services.aiplatform.model_files import ModelFiles
 from emulator.services.aiplatform.model_service import ModelService
@@ -37,10 +39,13 @@ class Serving:
         servers: ModelServerRunner,
         logs: LogSink,
         models: Path,
+        graph: MetadataGraph,
     ) -> None:
         state = AiplatformState(database)
         files = ModelFiles(objects, models)
-        self.versions = ModelVersions(database=database, clock=clock, projects=projects, files=files)
+        self.versions = ModelVersions(
+            database=database, clock=clock, projects=projects, files=files, tracked=TrackedResources(graph)
+        )
         """a `ModelSink` for training"""
         self._deployments = Deployments(
             servers=servers,

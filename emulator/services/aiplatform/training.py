@@ -15,6 +15,7 @@ from emulator.services.aiplatform.dataset_exports import Exporter
 from emulator.services.aiplatform.dataset_service import DatasetService
 from emulator.services.aiplatform.job_service import JobService
 from emulator.services.aiplatform.metadata.graph import MetadataGraph
+from emulator.services.aiplatform.metadata.tracked import TrackedResources
 from emulator.services.aiplatform.model_sink import ModelSink
 from emulator.services.aiplatform.persistent_resource_service import PersistentResourceService
 from emulator.services.aiplatform.pipeline_service import PipelineService
@@ -50,6 +51,7 @@ class Training:
         self._jobs = CustomJobs(state=state, clock=clock, runner=runner, logs=logs)
         self._tuning = TuningJobs(state=state, clock=clock, jobs=self._jobs)
         exporter = Exporter(objects, scratch)
+        tracked = TrackedResources(graph)
         self._runs = TrainingRuns(
             state=state,
             clock=clock,
@@ -57,6 +59,7 @@ class Training:
             jobs=self._jobs,
             models=models,
             data=TrainingData(state.datasets, objects, exporter),
+            tracked=tracked,
         )
         self._pipelines = PipelineRuns(
             state=state,
@@ -92,6 +95,7 @@ class Training:
                 operations=operations,
                 objects=objects,
                 exporter=exporter,
+                tracked=tracked,
             ),
         ]
 

@@ -78,6 +78,11 @@ class TrainingData:
         variables = {f"AIP_{role.upper()}_DATA_URI": f"{folder}/{role}-*.csv" for role in ROLES}
         return {"AIP_DATA_FORMAT": "csv"} | variables
 
+    def artifact(self, parent: str, config: InputDataConfig) -> str:
+        """The name of the artifact of the dataset that is asked for; empty where none is, or it is gone."""
+        dataset = self._datasets.find(f"{parent}/datasets/{config.dataset_id}")
+        return "" if dataset is None else dataset.metadata_artifact
+
     def _dataset(self, parent: str, config: InputDataConfig) -> Dataset:
         """Raises NotFound."""
         return self._datasets.get(f"{parent}/datasets/{config.dataset_id}")

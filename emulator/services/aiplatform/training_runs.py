@@ -23,6 +23,7 @@ from emulator.services.aiplatform import job_failure
 from emulator.services.aiplatform.custom_jobs import CustomJobs
 from emulator.services.aiplatform.job_environment import output_directory
 from emulator.services.aiplatform.lifecycle import Lifecycle, State, state_of
+from emulator.services.aiplatform.metadata.tracked import TrackedResources
 from emulator.services.aiplatform.model_sink import ModelSink
 from emulator.services.aiplatform.names import Location
 from emulator.services.aiplatform.state import AiplatformState
@@ -57,7 +58,9 @@ class TrainingRuns:
         jobs: CustomJobs,
         models: ModelSink,
         data: TrainingData,
+        tracked: TrackedResources,
     ) -> None:
+        self._tracked = tracked
         self._pipelines = state.training_pipelines
         self._lifecycle = Lifecycle(state.database, state.training_pipelines, clock)
         self._objects = objects
@@ -166,7 +169,7 @@ class TrainingRuns:
             self._lifecycle.end(name, State.SUCCEEDED)
             return
         try:
-            model = self._upload(location, pipeline)
+            model = self._upload(location, pipeline, job.name)
         except Exception as raised:  # noqa: BLE001  # whatever it is becomes the pipeline's error
             self._fail(name, raised)
             return
@@ -181,12 +184,16 @@ class TrainingRuns:
         error = errors.as_api_error(raised, name)
         self._lifecycle.end(name, State.FAILED, job_failure.status(errors.code_number(error), error.message))
 
-    def _upload(self, location: Location, pipeline: TrainingPipeline) -> Model:
+    def _upload(self, location: Location, pipeline: TrainingPipeline, job: str) -> Model:
+        """Register what the job left, and write down what it comes from."""
         model = Model()
         model.CopyFrom(pipeline.model_to_upload)
         model.training_pipeline = pipeline.name
         self._check_files(model.artifact_uri)
-        return self._models.register(location.parent, model, pipeline.model_id, pipeline.parent_model)
+        registered = self._models.register(location.parent, model, pipeline.model_id, pipeline.parent_model)
+        dataset = self._data.artifact(location.parent, pipeline.input_data_config)
+        self._tracked.add_training(location, pipeline, job, [dataset], [registered.metadata_artifact])
+        return registered
 
     def _check_files(self, folder: str) -> None:
         """Raises FailedPrecondition for a folder with nothing in it."""

@@ -180,3 +180,21 @@ def test_model_is_logged_and_loaded_again(init: Any, project: str) -> None:
         (logged,) = run.get_experiment_models()
     assert logged.get_model_info()["model_class"] == "sklearn.tree._classes.DecisionTreeRegressor"
     assert sdk.get_experiment_model("a-model").load_model().predict([[1.0]]) == [3.0]
+
+
+def test_registered_model_and_dataset_are_artifacts_that_executions_take(init: Any, project: str) -> None:
+    sdk = init(experiment="taxi", experiment_tensorboard=False)
+    model = sdk.Model.upload(display_name="taxi-tips", serving_container_image_uri="python:3.11")
+    dataset = sdk.TabularDataset.create(display_name="trips", gcs_source="gs://bucket/trips.csv")
+    artifact = sdk.Artifact(model.gca_resource.metadata_artifact)
+    assert (artifact.schema_title, artifact.display_name) == ("google.VertexModel", "taxi-tips")
+    assert artifact.uri == f"https://{LOCATION}-aiplatform.googleapis.com/v1/{model.versioned_resource_name}"
+    assert artifact.metadata["resourceName"] == model.versioned_resource_name
+    tracked = sdk.Artifact(dataset.gca_resource.metadata_artifact)
+    assert tracked.metadata["resourceName"] == dataset.resource_name
+    with sdk.start_run("first"), sdk.start_execution(schema_title="system.ContainerExecution", display_name="t") as one:
+        one.assign_input_artifacts([tracked])
+        one.assign_output_artifacts([model])
+    # The SDK finds the artifact that the registration made, and makes no other.
+    assert [found.name for found in sdk.Artifact.list(filter='schema_title="google.VertexModel"')] == [artifact.name]
+    assert [found.name for found in one.get_output_artifacts()] == [artifact.name]

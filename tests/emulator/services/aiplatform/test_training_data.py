@@ -67,6 +67,23 @@ def test_data_are_exported_before_the_job_starts(worlds: Callable[..., World]) -
     assert "Exported the rows of dataset" in str(world.logs.of_task("service")[0].payload)
 
 
+def test_training_ties_the_dataset_to_the_model(worlds: Callable[..., World]) -> None:
+    world = worlds(SUCCESS, objects=MemoryObjects(a=DATA, **{"out/model/model.joblib": "x"}))
+    asked = pipeline(dataset(world))
+    asked.model_to_upload.display_name = "taxi"
+    asked.model_to_upload.artifact_uri = "gs://data/out/model"
+    created = world.train(asked)
+    world.pipeline_reaches(created.name, PipelineState.PIPELINE_STATE_SUCCEEDED)
+    store = f"{created.name.partition('/trainingPipelines/')[0]}/metadataStores/default"
+    (execution,) = world.graph.executions.list(store)
+    assert (execution.display_name, execution.schema_title) == ("taxi", "system.CustomJobExecution")
+    assert execution.metadata["resourceName"] == created.name
+    (event,) = world.graph.events(executions=[execution.name])
+    artifact = world.graph.artifacts.get(event.artifact)
+    assert (artifact.schema_title, event.type_) == ("google.VertexDataset", api.Event.INPUT)
+    assert artifact.uri.startswith("https://us-central1-aiplatform.googleapis.com/v1/projects/")
+
+
 def test_pipeline_is_cancelled_while_its_data_are_exported(worlds: Callable[..., World]) -> None:
     objects = GatedObjects()
     world = worlds(SUCCESS, objects=objects)

@@ -45,6 +45,7 @@ class World:
         clock = MovableClock()
         self.projects = Projects(self._database, clock)
         self._operations = Operations(self._database, clock)
+        self.graph = MetadataGraph(self._database, clock)
         self.training = Training(
             database=self._database,
             clock=clock,
@@ -54,7 +55,7 @@ class World:
             runner=runner,
             logs=self.logs,
             models=models,
-            graph=MetadataGraph(self._database, clock),
+            graph=self.graph,
             schedule=Schedule(clock),
             scratch=path.parent,
         )
