@@ -18,6 +18,8 @@ from emulator.services.aiplatform.pipelines.values import ABSENT, Artifact, RunF
 
 _PLACEHOLDER = re.compile(r"""\{\{\$((?:\.\w+(?:\[(?:'[^']*'|"[^"]*"|\d+)\])?)*)\}\}""")
 _STEP = re.compile(r"""\.(\w+)|\[(?:'([^']*)'|"([^"]*)"|(\d+))\]""")
+#: Those that stand for the whole input of the executor.
+_WHOLE_INPUT = re.compile(r"\{\{\$(\.json_escape\[\d+\])?\}\}")
 _STRUCTURES = ('{"Concat": ', '{"IfPresent": ')
 
 
@@ -41,6 +43,8 @@ class Scope:
     artifacts: Mapping[str, Sequence[Artifact]] = field(default_factory=dict)
     outputs: OutputPlaces | None = None
     executor_input: str = ""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """what stands for inputs that may be left out: `{}` and `[]` where texts are to stay JSON"""
 
     def text(self, text: str) -> str:
         """The text with its placeholders replaced; one that means nothing here stays, an absent input is empty."""
@@ -82,13 +86,16 @@ class Scope:
     def _replacement(self, found: re.Match[str]) -> str:
         steps = [next(part for part in step if part) for step in _STEP.findall(found[1]) if any(step)]
         escapes = 0
-        if len(steps) > 2 and steps[-2] == "json_escape":
+        if len(steps) > 1 and steps[-2] == "json_escape":
             escapes = int(steps[-1]) if steps[-1].isdigit() else 0
             steps = steps[:-2]
         value = self._find(steps)
         if value is ABSENT:
             return found[0]
         text = as_text(value)
+        if steps[:2] == ["inputs", "parameters"]:
+            # A custom job made of a component holds its own program's arguments as the value of a parameter.
+            text = _WHOLE_INPUT.sub(self._replacement, text)
         for _ in range(min(escapes, 10)):
             text = json.dumps(text)[1:-1]
         return text
@@ -99,7 +106,7 @@ class Scope:
             case []:
                 return self.executor_input or ABSENT
             case ["inputs", "parameters", name]:
-                return self.parameters.get(name, "")
+                return self.parameters.get(name, self.absent.get(name, ""))
             case ["inputs", "artifacts", name, *rest]:
                 found = self.artifacts.get(name)
                 return _of_artifact(found[0], rest) if found else ""

@@ -22,7 +22,7 @@ from emulator.services.aiplatform.pipelines.containers import BadOutput
 from emulator.services.aiplatform.pipelines.engine import Engine
 from emulator.services.aiplatform.pipelines.machines import machine_type
 from emulator.services.aiplatform.pipelines.nodes import Failure, Leaf, Node, TaskState
-from emulator.services.aiplatform.pipelines.parameters import as_text
+from emulator.services.aiplatform.pipelines.parameters import ParameterType, as_text
 from emulator.services.aiplatform.pipelines.placeholders import OutputPlaces, Scope
 from emulator.services.aiplatform.pipelines.plan import ContainerBody, ImporterBody
 from emulator.services.aiplatform.pipelines.run_logs import RunLog
@@ -32,6 +32,8 @@ from emulator.services.aiplatform.values import plain_struct
 
 #: Of a file of outputs. Source: parameters are meant to be small, and the real limit is below this.
 _MOST_OUTPUT_BYTES = 4 << 20
+#: What stands in a text for an input that was left out. Google's components put them into JSON, bare.
+_EMPTY = {ParameterType.STRUCT: "{}", ParameterType.LIST: "[]"}
 _LABELS = "VERTEX_AI_PIPELINES_RUN_LABELS"
 
 #: Runs an action in the run's own thread, as soon as its time has come.
@@ -149,7 +151,10 @@ class Steps:
         self._attempt(container)
 
     def _scope(self, leaf: Leaf, places: OutputPlaces | None = None, given: str = "") -> Scope:
-        return Scope(self._run, leaf.name, leaf.id, leaf.inputs.parameters, leaf.inputs.artifacts, places, given)
+        declared = leaf.component.inputs.parameters
+        absent = {name: _EMPTY[one.kind] for name, one in declared.items() if one.kind in _EMPTY}
+        values = leaf.inputs
+        return Scope(self._run, leaf.name, leaf.id, values.parameters, values.artifacts, places, given, absent)
 
     def _attempt(self, container: _Container) -> None:
         """Start a custom job; its watcher speaks from other threads."""
