@@ -89,6 +89,8 @@ def _headers(stored: StoredObject, fields: Mapping[str, str]) -> dict[str, str]:
 
 def header_text(value: str) -> str:
     """A client's text as one header line: no line breaks, and UTF-8 in HTTP's bytes."""
+    if value.isascii() and value.isprintable():
+        return value
     return re.sub(r"[\x00-\x1f\x7f]", " ", value).encode().decode("latin-1")
 
 

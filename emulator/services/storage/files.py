@@ -416,7 +416,7 @@ class Files:
     @contextmanager
     def _folder(self, parts: tuple[str, ...], *, create: bool = False) -> Iterator[int]:
         """The same for the length of a block. Raises OSError; with `create`, makes what is missing."""
-        folder = os.dup(self._root)
+        folder = self._root
         try:
             for part in parts:
                 try:
@@ -431,11 +431,13 @@ class Files:
                     below = os.open(part, _FOLDER, dir_fd=folder)
                     if made:
                         os.fchmod(below, _OWN_MODE)
-                os.close(folder)
+                if folder != self._root:
+                    os.close(folder)
                 folder = below
             yield folder
         finally:
-            os.close(folder)
+            if folder != self._root:
+                os.close(folder)
 
 
 class Occupied(Exception):

@@ -14,7 +14,16 @@ from google.api_core.exceptions import BadRequest, GoogleAPICallError, NotFound
 
 from emulator.core import errors
 from emulator.core.service import Body, Context, DiscoveryService, JsonRequest, JsonResponse
-from emulator.services.storage import contexts, encryption, listing, ownership, protection, resources, views
+from emulator.services.storage import (
+    contexts,
+    encryption,
+    listing,
+    ownership,
+    preconditions,
+    protection,
+    resources,
+    views,
+)
 from emulator.services.storage.bucket_operations import BucketOperations
 from emulator.services.storage.buckets import max_results
 from emulator.services.storage.catalogue import StoredBucket, StoredObject
@@ -314,4 +323,5 @@ def _named(request: JsonRequest) -> tuple[str, str, int | None]:
 
 def _check_for_read(request: JsonRequest, stored: StoredObject) -> None:
     conditions = Preconditions.of(request.parameters, request.headers)
-    conditions.check(stored.generation, stored.metageneration, resources.object_etag(stored))
+    if conditions is not preconditions.NONE:
+        conditions.check(stored.generation, stored.metageneration, resources.object_etag(stored))
