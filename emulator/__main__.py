@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _serve(parsed: argparse.Namespace) -> int:
     from emulator.core import generate
+
     if parsed.sandbox not in (None, "full", "none"):
         return _fail(f"SELFLOOP_SANDBOX is {parsed.sandbox!r}: full or none")
     # The variable last: after a restore it names the port that clients know.

@@ -183,9 +183,7 @@ class Emulator:
         ], [
             oauth2.TokenEndpoint(self.tokens),
             oauth2.TokenFacts(self.tokens),
-            metadata_server.MetadataServer(
-                self.tokens, self.projects, self.settings.project, self.settings.location
-            ),
+            metadata_server.MetadataServer(self.tokens, self.projects, self.settings.project, self.settings.location),
         ]
 
     async def run(self, ready: Callable[[str], None]) -> None:

@@ -21,6 +21,10 @@ class StandIn:
     """path of the interpreter of a virtual environment that holds what the image holds"""
     entrypoint: tuple[str, ...] = ()
     """the image's own command, for containers that name none"""
+    folder: str = ""
+    """absolute path of what the image holds at its working directory, which is /app here"""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """the image's own variables"""
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,10 @@ class StandIn(Settings):
     """path of the interpreter of a virtual environment that holds what the image holds"""
     entrypoint: tuple[str, ...] = ()
     """the image's own command, for containers that name none"""
+    folder: str | None = Field(None, min_length=1)
+    """what the image holds at its working directory, which is /app here; relative to the repository"""
+    env: dict[str, str] = Field(default_factory=dict)
+    """the image's own variables"""
 
     @model_validator(mode="after")
     def _is_one_of_both(self) -> Self:

@@ -73,6 +73,9 @@ def command(config: Config) -> list[str]:
     ]  # fmt: skip
     if settings.image_table:
         table = {image: entry.model_dump(exclude_none=True) for image, entry in settings.image_table.items()}
+        for entry in table.values():
+            if "folder" in entry:
+                entry["folder"] = str(ROOT / entry["folder"])
         arguments += ["--image-table", json.dumps(table)]
     if settings.sandbox:
         arguments += ["--sandbox", settings.sandbox]

@@ -130,9 +130,11 @@ def details_as_any(error: exceptions.GoogleAPICallError) -> list[Any]:
     packed = []
     for detail in error.details:
         if not isinstance(detail, Mapping):
-            packed.append(protobuf.Any(
-                type_url=f"type.googleapis.com/{detail.DESCRIPTOR.full_name}", value=detail.SerializeToString()
-            ))
+            packed.append(
+                protobuf.Any(
+                    type_url=f"type.googleapis.com/{detail.DESCRIPTOR.full_name}", value=detail.SerializeToString()
+                )
+            )
     return packed
 
 

@@ -34,9 +34,7 @@ class _Path:
         return str(self.fields[0].name)
 
 
-def update(
-    stored: Message, given: Message, mask: Iterable[str], updatable: Collection[str] | None = None
-) -> set[str]:
+def update(stored: Message, given: Message, mask: Iterable[str], updatable: Collection[str] | None = None) -> set[str]:
     """Bring the fields that a mask names from `given` into `stored`; gives back their top-level names.
 
     A field that is named and left out of `given` is cleared. `*` replaces every field that may change.
@@ -47,9 +45,7 @@ def update(
     """
     named = list(mask)
     if not named:
-        raise InvalidArgument(
-            "List of found errors:\t1.Field: update_mask; Message: Required field is not set.\t"
-        )
+        raise InvalidArgument("List of found errors:\t1.Field: update_mask; Message: Required field is not set.\t")
     descriptor = descriptor_of(stored)
     untouched = field_behavior.output_only_fields(descriptor) | {"name", "etag"}
     if "*" in named:

@@ -42,8 +42,7 @@ _NUMBERS = frozenset(
 )  # fmt: skip
 #: The kinds of a Struct's values that can be compared, by the fields that hold them.
 _VALUE_KINDS: Mapping[str, FieldDescriptor] = {
-    name: protobuf.Value.DESCRIPTOR.fields_by_name[name]
-    for name in ("number_value", "string_value", "bool_value")
+    name: protobuf.Value.DESCRIPTOR.fields_by_name[name] for name in ("number_value", "string_value", "bool_value")
 }
 
 

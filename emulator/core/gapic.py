@@ -141,9 +141,7 @@ def _read_service(name: str, transport_class: Any, rest: ModuleType | None) -> S
         (request,), response = get_args(get_type_hints(stub.fget)["return"])
         response = (get_args(response) or (response,))[0]
         methods.append(
-            Method(
-                rpc, _message_name(request), _message_name(response), *recorder.calls[path], bindings.get(rpc, ())
-            )
+            Method(rpc, _message_name(request), _message_name(response), *recorder.calls[path], bindings.get(rpc, ()))
         )
     return Service(name, transport_class.DEFAULT_HOST, tuple(sorted(methods, key=lambda method: method.rpc)))
 

@@ -198,6 +198,22 @@ class ContainerRunner(Protocol):
 
 
 @dataclass(frozen=True)
+class Probe:
+    """How a container is asked whether it is well. Defaults are the service's.
+
+    Source: https://cloud.google.com/vertex-ai/docs/predictions/custom-container-requirements
+    """
+
+    path: str | None = None
+    """what is got over HTTP; None: that a connection is taken will do"""
+    initial_delay_seconds: float = 0.0
+    period_seconds: float = 10.0
+    timeout_seconds: float = 10.0
+    failure_threshold: int = 4
+    success_threshold: int = 1
+
+
+@dataclass(frozen=True)
 class ModelServer:
     """What to serve with: one replica of a deployed model, by the contract of prediction containers.
 
@@ -222,7 +238,13 @@ class ModelServer:
     """in place of the image's entry point"""
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
-    """AIP_* and those of the container_spec"""
+    """AIP_* and those of the container_spec, in its order, with `$(NAME)` in them"""
+    startup_probe: Probe | None = None
+    """what must succeed before the health probe counts"""
+    health_probe: Probe | None = None
+    """None: GET health_route"""
+    liveness_probe: Probe | None = None
+    """None: a connection to the port"""
 
 
 @dataclass(frozen=True)
@@ -264,8 +286,11 @@ class ModelServerRunner(Protocol):
         """Begin and return at once; preparing the environment is part of the run. output: as of ContainerRunner."""
         ...
 
-    def check_image(self, image: str) -> str | None:
-        """None when the image can be served from, else the sentence that says why not."""
+    def check_image(self, image: str, *, has_command: bool) -> str | None:
+        """None when the image can be served from, else the sentence that says why not.
+
+        has_command: whether the container_spec names a command, which takes the place of the image's own.
+        """
         ...
 
 

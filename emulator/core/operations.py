@@ -94,9 +94,7 @@ class Operations:
                 "INSERT INTO operations VALUES (?, ?, ?, ?, ?)",
                 (name, identifier, parent, created.isoformat(), operation.SerializeToString()),
             )
-            connection.execute(
-                "DELETE FROM operations WHERE rowid <= (SELECT MAX(rowid) FROM operations) - ?", (KEPT,)
-            )
+            connection.execute("DELETE FROM operations WHERE rowid <= (SELECT MAX(rowid) FROM operations) - ?", (KEPT,))
         running = self._running[name] = Running(self, name, context.version)
         self._pool.submit(self._run, running, name, work, context)
         self.held.hold(context, running.over)

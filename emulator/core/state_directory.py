@@ -1,9 +1,9 @@
 """The folder that one emulator keeps: held by one process at a time, copied as a whole, replaced as a whole.
 
-    emulator.db objects/ models/     what a snapshot holds
-    ca/ credentials/                 identity: survives reset and restore, so that clients need no new exports
-    jobs/ run/ emulator.log          of the running process
-    address.json token               how to reach it
+emulator.db objects/ models/     what a snapshot holds
+ca/ credentials/                 identity: survives reset and restore, so that clients need no new exports
+jobs/ run/ emulator.log          of the running process
+address.json token               how to reach it
 """
 
 from __future__ import annotations

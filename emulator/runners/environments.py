@@ -99,8 +99,12 @@ class Environments:
 
     def entrypoint(self, image: str) -> tuple[str, ...]:
         """The image's own command, as far as it is known: that of the user's table."""
-        found = images.stand_in(image, self._table)
+        found = self.stand_in(image)
         return found.entrypoint if found else ()
+
+    def stand_in(self, image: str) -> StandIn | None:
+        """What the user lets stand in for an image."""
+        return images.stand_in(image, self._table)
 
     def of_image(self, image: str, report: Callable[[str], None] = lambda _: None) -> Environment:
         """The environment for an image, made now if it is not there yet. Raises NoEnvironment.

@@ -53,6 +53,10 @@ class HttpClient:
                 pass
         return self._exchange(self._connect(timeout_seconds), data, deadline)
 
+    def touch(self, timeout_seconds: float) -> None:
+        """Open a connection and close it. Raises OSError."""
+        self._connect(timeout_seconds).close()
+
     def close(self) -> None:
         with self._lock:
             self._closed = True

@@ -1,6 +1,7 @@
 """Makes a network that several sandboxes share, and brings a program into one; Linux only.
 
-    join_network.py hold CONTROL PORT       a private network with a listener, which goes out over CONTROL, a socket
+    join_network.py hold CONTROL PORT       a private network with a listener, which goes out over CONTROL, a socket,
+                                            as does a socket that belongs to the network for each byte that comes in
     join_network.py join PID PROGRAM ARGS   becomes the program, inside the network that process PID holds
 
 A network belongs to a user namespace, and what enters the one enters the other. Runs on the machine, outside of any
@@ -30,7 +31,9 @@ def hold(control: socket.socket, port: int) -> None:
     _bring_up_loopback()
     with socket.create_server(("127.0.0.1", port), backlog=128) as listener:
         socket.send_fds(control, [b"."], [listener.fileno()])
-    control.recv(1)
+    while control.recv(1):
+        with socket.socket() as made:
+            socket.send_fds(control, [b"."], [made.fileno()])
 
 
 def join(pid: str, command: list[str]) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -59,6 +60,7 @@ class SharedNetwork:
         self.hosts: Mapping[str, str] = {name: f"127.0.0.{index + 2}" for index, name in enumerate(hostnames)}
         """host name -> address inside"""
         self._control, theirs = socket.socketpair()
+        self._asking = threading.Lock()
         with theirs:
             self._holder = subprocess.Popen(
                 [*_program("hold"), str(theirs.fileno()), str(network.port)],
@@ -85,6 +87,15 @@ class SharedNetwork:
     def command(self) -> list[str]:
         """What to put before a command so that it runs in this network."""
         return [*_program("join"), str(self._holder.pid)]
+
+    def new_socket(self) -> socket.socket:
+        """A TCP socket of this network, not connected yet. Raises OSError once the network was let go."""
+        with self._asking:
+            self._control.sendall(b"s")
+            _, descriptors, _, _ = socket.recv_fds(self._control, 1, 1)
+        if not descriptors:
+            raise ConnectionRefusedError("its network is gone")
+        return socket.socket(fileno=descriptors[0])
 
     def close(self) -> None:
         """Let it go; it ends with the last program in it. Idempotent."""

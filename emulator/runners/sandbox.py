@@ -212,11 +212,15 @@ class Sandbox:
         return sorted(os.listdir(outside))
 
     def start(
-        self, argv: Sequence[str], env: Mapping[str, str] | None = None, timeout_seconds: float | None = None
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        timeout_seconds: float | None = None,
+        folder: str = "/",
     ) -> SandboxProcess:
         """Begin a program. Its output waits until `follow` is called, so call it soon.
 
-        argv: the first is looked up in the PATH inside. env: besides the description's.
+        argv: the first is looked up in the PATH inside. env: besides the description's. folder: absolute path inside.
         Raises StartFailed when there is no such program or the sandbox cannot be made.
         """
         if self._closed or self._processes:
@@ -224,7 +228,7 @@ class Sandbox:
             state = "is closed" if self._closed else "runs another program"
             raise StartFailed(f"the sandbox of {self.description.name} {state}")
         variables = {**self._variables(), **self.description.env, **(env or {}), **self._network()}
-        orders = self._orders(argv, variables)
+        orders = self._orders(argv, variables, folder)
         control, theirs = socket.socketpair()
         lifeline, held = (None, None) if self._is_full else socket.socketpair()
         with contextlib.ExitStack() as stack:
@@ -304,12 +308,11 @@ class Sandbox:
             *ends,
         ]
 
-    def _orders(self, argv: Sequence[str], env: Mapping[str, str]) -> bytes:
+    def _orders(self, argv: Sequence[str], env: Mapping[str, str], folder: str) -> bytes:
         has_listener = self._is_full and self.description.caller and self.description.network is None
         port = self._sandboxes.network.port if has_listener else 0
         limits = self.limits
-        folder = self.seen("/")
-        head = [port, limits.open_files, limits.processes, limits.disk_bytes, folder, len(argv)]
+        head = [port, limits.open_files, limits.processes, limits.disk_bytes, self.seen(folder), len(argv)]
         words = [*map(str, head), *argv, *(f"{name}={value}" for name, value in env.items())]
         if not argv or any("\0" in word for word in words):
             raise StartFailed("a command has at least one word, and no word or variable holds a NUL byte")

@@ -1,55 +1,38 @@
 """Model servers: one process tree for each replica of a deployed model, in a sandbox of its own.
 
-A prebuilt prediction image is served by the program in model_server/, run by the image's environment. It
-listens on a Unix socket in a folder that is mounted for nothing else; HTTP goes through that.
+A prebuilt prediction image is served by the program in model_server/, a container of one's own by the program that
+it names; server_programs.py knows which, doors.py the way in, probing.py whether it is well.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import shutil
 import socket
-import stat
-import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from google.api_core.exceptions import Cancelled, DeadlineExceeded, FailedPrecondition, ServiceUnavailable
 
 from emulator.core.ids import new_id
-from emulator.core.interfaces import (
-    ContainerResult,
-    ExitReason,
-    ModelServer,
-    OutputLine,
-    SandboxCaller,
-    ServerAnswer,
-)
+from emulator.core.interfaces import ContainerResult, ExitReason, ModelServer, OutputLine, Probe, ServerAnswer
+from emulator.runners import server_programs
+from emulator.runners.doors import Door, DoorError
 from emulator.runners.environments import Environments
 from emulator.runners.http_client import AnswerTooLarge, HttpClient
 from emulator.runners.images import NoEnvironment
 from emulator.runners.output import Tail
-from emulator.runners.sandbox import Description, Sandboxes, StartFailed
+from emulator.runners.probing import Prober, ask
+from emulator.runners.sandbox import Sandboxes, StartFailed
 from emulator.runners.sandbox_process import SandboxProcess
 
 logger = logging.getLogger(__name__)
 
 Output = Callable[[Sequence[OutputLine]], None]
 
-_PROGRAM = Path(__file__).with_name("model_server")
-_PROGRAM_SEEN = "/opt/selfloop/model_server"
-_MODEL_SEEN = "/opt/selfloop/model"
-_SOCKET_FOLDER_SEEN = "/run/server"
-#: A request has few rows: on a machine with other work, threads that wait for one another cost a row of gradient
-#: boosting 200 ms at the 99th percentile instead of 12. The container_spec may say otherwise.
-_ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 _POLL_SECONDS = 0.02
-_HEALTH_SECONDS = 10.0
 #: From SIGTERM to SIGKILL: a server that is asked to go has been drained already.
 _GRACE_SECONDS = 3.0
 
@@ -63,11 +46,9 @@ class ModelServers:
         self._folder = folder
         shutil.rmtree(folder, ignore_errors=True)
 
-    def check_image(self, image: str) -> str | None:
+    def check_image(self, image: str, *, has_command: bool) -> str | None:
         """None when the image can be served from, else the sentence that says why not."""
-        if "/prediction/sklearn-cpu." not in image:
-            return f"The image {image} cannot be served: only prebuilt scikit-learn prediction images can."
-        return self._environments.check(image)
+        return server_programs.check(image, self._environments, has_command=has_command)
 
     def start(self, server: ModelServer, output: Output) -> RunningServer:
         """Begin and return at once; preparing the environment is part of the run."""
@@ -77,46 +58,25 @@ class ModelServers:
 
     def run(self, running: RunningServer, server: ModelServer, output: Output, folder: Path) -> ContainerResult:
         """The whole life of one server, on its own thread."""
-        reason = self.check_image(server.image)
+        reason = self.check_image(server.image, has_command=bool(server.command))
         if reason is not None:
             return ContainerResult(1, ExitReason.START_FAILED, reason)
         try:
             environment = self._environments.of_image(
                 server.image, lambda line: output([OutputLine(line, is_error=False)])
             )
-            sandbox = self._sandboxes.open(
-                Description(
-                    name=server.name,
-                    environment=environment,
-                    caller=SandboxCaller(server.name, server.project, server.service_account),
-                    writable={_SOCKET_FOLDER_SEEN: folder / "mounted"},
-                    readonly={_PROGRAM_SEEN: _PROGRAM} | ({_MODEL_SEEN: server.artifacts} if server.artifacts else {}),
-                )
-            )
+            opened = server_programs.open_server(server, self._sandboxes, self._environments, environment, folder)
         except (StartFailed, NoEnvironment) as error:
             return ContainerResult(1, ExitReason.START_FAILED, str(error))
         try:
-            model = sandbox.seen(_MODEL_SEEN)
-            listening = sandbox.seen(f"{_SOCKET_FOLDER_SEEN}/socket")
-            program = sandbox.seen(_PROGRAM_SEEN)
-            process = sandbox.start(
-                ["python3", program, "--model", model, "--socket", listening],
-                {
-                    **_ONE_THREAD,
-                    **server.env,
-                    "AIP_HTTP_PORT": str(server.port),
-                    "AIP_HEALTH_ROUTE": server.health_route,
-                    "AIP_PREDICT_ROUTE": server.predict_route,
-                    "AIP_STORAGE_URI": model if server.artifacts else "",
-                },
-            )
-            running.began(process)
+            process = opened.sandbox.start(opened.command, opened.env, folder=opened.folder)
+            running.began(process, opened.door)
             ending = process.follow(output)
             return ContainerResult(ending.code, ending.reason, ending.message, ending.stderr_tail)
         except StartFailed as error:
             return ContainerResult(1, ExitReason.START_FAILED, str(error))
         finally:
-            sandbox.close()
+            opened.close()
 
 
 class RunningServer:
@@ -133,16 +93,23 @@ class RunningServer:
         self._lock = threading.Lock()
         self._process: SandboxProcess | None = None
         self._is_stopped = False
-        self._address: str | None = None
+        self._door: Door | None = None
         self._client = HttpClient(self._connect)
+        self._health = server.health_probe or Probe(path=server.health_route)
+        self._prober = Prober(
+            server.name, self._client, self._health, server.liveness_probe or Probe(), on_dead=self._end_dead
+        )
         self._thread = threading.Thread(target=self._run, name=server.name, daemon=True)
         self._thread.start()
 
     def wait_until_ready(self, timeout_seconds: float, is_cancelled: Callable[[], bool] = lambda: False) -> None:
-        """Block until the health route answers 200.
+        """Block until the startup probe, where there is one, and then the health probe succeed.
 
         Raises FailedPrecondition when it ends or takes longer, Cancelled once that is asked for.
         """
+        probes = [probe for probe in (self._server.startup_probe, self._health) if probe is not None]
+        if self._server.startup_probe is not None:
+            timeout_seconds = min(timeout_seconds, _startup_seconds(self._server.startup_probe))
         deadline = time.monotonic() + timeout_seconds
         while not self._ended.is_set():
             left = deadline - time.monotonic()
@@ -151,13 +118,18 @@ class RunningServer:
                 raise FailedPrecondition(self._never_ready(why))
             if is_cancelled():
                 raise Cancelled("The deployment was cancelled.")
-            if self._find_socket() and self._is_healthy(min(left, _HEALTH_SECONDS)):
-                return
+            if self._is_open() and ask(self._client, probes[0], left):
+                probes.pop(0)
+                if not probes:
+                    self._prober.start()
+                    return
             self._ended.wait(_POLL_SECONDS)
         raise FailedPrecondition(self._never_ready(self._how_it_ended()))
 
     def request(self, route: str, body: bytes, content_type: str, timeout_seconds: float) -> ServerAnswer:
         """POST to the container. Raises ServiceUnavailable when it is gone, DeadlineExceeded when it is slow."""
+        if not self._prober.is_healthy:
+            raise ServiceUnavailable("The model server is not healthy: its health probe fails.")
         try:
             return self._client.request("POST", route, body, content_type, timeout_seconds)
         except TimeoutError:
@@ -182,10 +154,11 @@ class RunningServer:
                 process.kill()
         self._ended.wait()
 
-    def began(self, process: SandboxProcess) -> None:
+    def began(self, process: SandboxProcess, door: Door) -> None:
         """What `ModelServers.run` tells: there is a process now, perhaps too late."""
         with self._lock:
             self._process = process
+            self._door = door
             is_late = self._is_stopped
         if is_late:
             process.kill()
@@ -198,6 +171,7 @@ class RunningServer:
             self._result = ContainerResult(1, ExitReason.START_FAILED, f"{type(error).__name__}: {error}")
         finally:
             self._ended.set()
+            self._prober.stop()
             self._client.close()
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -205,45 +179,21 @@ class RunningServer:
         self._tail.add(list(lines))
         self._output(lines)
 
-    def _find_socket(self) -> bool:
-        """Whether the server listens. Its socket is then taken out of the folder that the sandbox can write.
-
-        Otherwise code of the model could put a link to another socket of this machine in its place.
-        """
-        if self._address is not None:
-            return True
-        taken = self._folder / "socket"
+    def _is_open(self) -> bool:
         try:
-            (self._folder / "mounted" / "socket").rename(taken)
-        except FileNotFoundError:
-            return False
-        if not stat.S_ISSOCK(taken.lstat().st_mode):
-            raise FailedPrecondition(self._never_ready("What it put in place of its socket is none."))
-        if sys.platform == "linux":
-            # An address may have 107 bytes, and the state directory more. Open as long as anyone may connect.
-            descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-            weakref.finalize(self, os.close, descriptor)
-            self._address = f"/proc/self/fd/{descriptor}/socket"
-        else:
-            self._address = os.fspath(taken)
-        return True
+            return self._door is not None and self._door.is_open()
+        except DoorError as error:
+            raise FailedPrecondition(self._never_ready(str(error))) from None
 
     def _connect(self, timeout_seconds: float) -> socket.socket:
-        if self._address is None or self._ended.is_set():
+        if self._door is None or self._ended.is_set():
             raise ConnectionRefusedError("it is not running")
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            connection.settimeout(timeout_seconds)
-            connection.connect(self._address)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        return self._door.connect(timeout_seconds)
 
-    def _is_healthy(self, timeout_seconds: float) -> bool:
-        with contextlib.suppress(OSError, ValueError, AnswerTooLarge):
-            return self._client.request("GET", self._server.health_route, b"", "", timeout_seconds).status == 200
-        return False
+    def _end_dead(self, why: str) -> None:
+        logger.warning("%s is ended: %s", self._server.name, why)
+        if self._process is not None:
+            self._process.stop(ExitReason.EXITED, why, _GRACE_SECONDS)
 
     def _how_it_ended(self) -> str:
         result = self.wait()
@@ -259,3 +209,8 @@ class RunningServer:
             "Model server never became ready. Please validate that your model file or container configuration "
             f"are valid. {why}{last}"
         )
+
+
+def _startup_seconds(probe: Probe) -> float:
+    """After which a container that has not started by its startup probe is given up."""
+    return probe.initial_delay_seconds + probe.failure_threshold * probe.period_seconds

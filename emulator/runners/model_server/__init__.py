@@ -1,4 +1,6 @@
-"""A prebuilt prediction container's server, as a program: `python …/model_server --model DIR --socket PATH`.
+"""A prebuilt prediction container's server, as a program.
+
+    python …/model_server --framework sklearn|xgboost --model DIR --socket PATH
 
 It runs inside a sandbox under the interpreter of the image's environment (any Python from 3.9), which has the
 framework and nothing of the emulator. It keeps to the container contract's health and predict routes, and to

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import Protocol
 
 from .errors import LoadError, PredictionError
 from .server import Answer, serve
-from .sklearn_model import SklearnModel
+
+#: Framework -> where its class is; an environment has one framework, so that only its module can be imported.
+_MODELS = {"sklearn": (".sklearn_model", "SklearnModel"), "xgboost": (".xgboost_model", "XgboostModel")}
+
+
+class Model(Protocol):
+    """A loaded model."""
+
+    def answer(self, body: bytes) -> bytes:
+        """The body of an answer to the body of a request. Raises PredictionError."""
+        ...
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="model_server")
+    parser.add_argument("--framework", required=True, choices=sorted(_MODELS))
     parser.add_argument("--model", required=True, help="folder with the model's files")
     parser.add_argument("--socket", required=True, help="path of the Unix socket to listen on")
     options = parser.parse_args(arguments)
     try:
-        model = SklearnModel.load(options.model)
+        module, name = _MODELS[options.framework]
+        model: Model = getattr(importlib.import_module(module, __package__), name).load(options.model)
     except LoadError as error:
         print(f"Failed to load model: {error}", file=sys.stderr, flush=True)
         return 1
@@ -31,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
 class Routes:
     """Health and predict, at the paths that the contract's variables name."""
 
-    def __init__(self, model: SklearnModel, variables: os._Environ[str]) -> None:
+    def __init__(self, model: Model, variables: os._Environ[str]) -> None:
         self._model = model
         self._health = variables.get("AIP_HEALTH_ROUTE") or "/health"
         self._predict = variables.get("AIP_PREDICT_ROUTE") or "/predict"

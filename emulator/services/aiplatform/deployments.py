@@ -27,7 +27,7 @@ from emulator.core.interfaces import (
 )
 from emulator.core.projects import Projects
 from emulator.core.state import Collection
-from emulator.services.aiplatform import names
+from emulator.services.aiplatform import names, probes
 from emulator.services.aiplatform.model_files import ModelFiles
 from emulator.services.aiplatform.model_versions import ModelVersions
 from emulator.services.aiplatform.replicas import Replica
@@ -150,7 +150,8 @@ class Deployments:
 
         Raises FailedPrecondition when it never becomes ready; nothing is left running then.
         """
-        reason = self._servers.check_image(model.container_spec.image_uri)
+        container = model.container_spec
+        reason = self._servers.check_image(container.image_uri, has_command=bool(container.command))
         if reason is not None:
             raise FailedPrecondition(reason)
         deployment = self._deployment(endpoint, deployed, model)
@@ -266,6 +267,9 @@ class Deployments:
             command=tuple(container.command),
             args=tuple(container.args),
             env=variables,
+            startup_probe=probes.probe(container, "startup_probe"),
+            health_probe=probes.probe(container, "health_probe"),
+            liveness_probe=probes.probe(container, "liveness_probe"),
         )
 
     def _output(self, endpoint: Endpoint, deployed: DeployedModel) -> Callable[[Sequence[OutputLine]], None]:

@@ -27,7 +27,7 @@ from emulator.core.projects import Projects
 from emulator.core.service import Context, GapicService
 from emulator.core.state import Database
 from emulator.services.aiplatform import endpoint_resources as resources
-from emulator.services.aiplatform import names
+from emulator.services.aiplatform import names, probes
 from emulator.services.aiplatform.deployments import Deployments
 from emulator.services.aiplatform.model_resources import check_etag
 from emulator.services.aiplatform.model_versions import ModelVersions
@@ -191,6 +191,7 @@ class EndpointService(GapicService):
         deployed = DeployedModel()
         deployed.CopyFrom(request.deployed_model)
         resources.complete_deployed_model(deployed, model, endpoint.deployed_models)
+        probes.check(model.container_spec)
         deployed.id = deployed.id or new_id()
         resources.new_split(endpoint, request.traffic_split, deployed.id)
 

@@ -114,7 +114,16 @@ class Server:
 def server(tmp_path: Path) -> Iterator[Server]:
     (tmp_path / "model.joblib").write_bytes(dumped(FOREST))
     program = str(Path(model_server.__file__).parent)
-    command = [sys.executable, program, "--model", str(tmp_path), "--socket", str(tmp_path / "s")]
+    command = [
+        sys.executable,
+        program,
+        "--framework",
+        "sklearn",
+        "--model",
+        str(tmp_path),
+        "--socket",
+        str(tmp_path / "s"),
+    ]
     process = subprocess.Popen(command, env={"AIP_PREDICT_ROUTE": "/v1/e:predict"}, stderr=subprocess.PIPE)
     made = Server(process, tmp_path / "s")
     wait_until(made.is_listening)
@@ -197,7 +206,7 @@ def test_a_model_that_does_not_load_is_status_one(tmp_path: Path) -> None:
     (tmp_path / "model.pkl").write_bytes(b"no pickle")
     program = str(Path(model_server.__file__).parent)
     done = subprocess.run(
-        [sys.executable, program, "--model", str(tmp_path), "--socket", str(tmp_path / "s")],
+        [sys.executable, program, "--framework", "sklearn", "--model", str(tmp_path), "--socket", str(tmp_path / "s")],
         capture_output=True,
         text=True,
         timeout=60,
@@ -212,7 +221,7 @@ def test_modules_of_the_program_do_not_hide_others(tmp_path: Path) -> None:
     (tmp_path / "model.pkl").write_bytes(b"cserver\nthing\n.")
     program = str(Path(model_server.__file__).parent)
     done = subprocess.run(
-        [sys.executable, program, "--model", str(tmp_path), "--socket", str(tmp_path / "s")],
+        [sys.executable, program, "--framework", "sklearn", "--model", str(tmp_path), "--socket", str(tmp_path / "s")],
         capture_output=True,
         text=True,
         timeout=60,

@@ -56,7 +56,7 @@ class FakeServers:
         self.started.append(started)
         return started
 
-    def check_image(self, image: str) -> str | None:
+    def check_image(self, image: str, *, has_command: bool) -> str | None:
         return None
 
 

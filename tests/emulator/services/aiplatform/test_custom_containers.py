@@ -1,0 +1,194 @@
+"""Containers of one's own behind an endpoint: mapped by `emulator.image_table`, run as processes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from google.api_core.exceptions import (
+    BadRequest,
+    DeadlineExceeded,
+    FailedPrecondition,
+    GoogleAPICallError,
+    MethodNotImplemented,
+    ServiceUnavailable,
+)
+from google.cloud.aiplatform_v1 import EndpointServiceClient, ModelServiceClient, PredictionServiceClient
+
+from tests.conftest import LOCATION, Emulator, start_emulator, wait_until
+from tests.emulator.services.aiplatform import container, registry
+
+IMAGE = "us-central1-docker.pkg.dev/tests/own/server"
+QUICK = {"period_seconds": 1, "timeout_seconds": 5, "failure_threshold": 1}
+
+
+@pytest.fixture(scope="module")
+def own(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    """An emulator that knows an image."""
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "image").mkdir()
+    shutil.copy(container.__file__, folder / "image" / "server.py")
+    table = {
+        IMAGE: {
+            "environment": "sklearn-cpu.1-6",
+            "folder": str(folder / "image"),
+            "entrypoint": ["python3", "server.py"],
+            "env": {"FROM_IMAGE": "yes"},
+        }
+    }
+    shutil.copytree(emulator.state / "ca", folder / "state" / "ca")
+    running = start_emulator(folder / "state", "--image-table", json.dumps(table))
+    yield running
+    running.stop()
+
+
+class Served:
+    def __init__(self, emulator: Emulator, project: str, **spec: Any) -> None:
+        parent = f"projects/{project}/locations/{LOCATION}"
+        self.endpoints = emulator.client(EndpointServiceClient)
+        self.predictions = emulator.client(PredictionServiceClient)
+        uri = registry.put(emulator, project, "model", {"weights.txt": b"heavy"})
+        model = registry.described(uri)
+        model.container_spec = {"image_uri": f"{IMAGE}:v1", **spec}  # type: ignore[assignment]
+        self.model = registry.upload(emulator.client(ModelServiceClient), parent, model).name
+        self.endpoint = registry.new_endpoint(self.endpoints, parent)
+
+    def deploy(self) -> str:
+        return registry.deploy(self.endpoints, self.endpoint, self.model, {"0": 100})
+
+    def ask(self, *instances: Any, timeout: float = 60) -> Any:
+        answer = self.predictions.predict(endpoint=self.endpoint, instances=list(instances), timeout=timeout)
+        return answer.predictions[0]
+
+    def is_well(self) -> bool:
+        try:
+            self.ask("describe")
+        except GoogleAPICallError:
+            return False
+        return True
+
+
+@pytest.fixture(scope="module")
+def served(own: Emulator) -> Served:
+    made = Served(
+        own,
+        "own-containers",
+        args=["--port", "$(AIP_HTTP_PORT)", "$$(AIP_HTTP_PORT)", "$(NOBODY)"],
+        env=[{"name": "FIRST", "value": "one"}, {"name": "SECOND", "value": "$(FIRST) of $(AIP_MODE)"}],
+        ports=[{"container_port": 8123}],
+        predict_route="/ask/me",
+        health_route="/well",
+    )
+    made.deploy()
+    return made
+
+
+def test_a_container_gets_its_command_variables_and_files(served: Served) -> None:
+    seen = served.ask("describe")
+    env = seen["env"]
+    assert (seen["path"], list(seen["cwd"])) == ("/ask/me", ["server.py"])
+    assert list(seen["argv"]) == ["--port", env["AIP_HTTP_PORT"], "$(AIP_HTTP_PORT)", "$(NOBODY)"]
+    assert (env["AIP_HTTP_PORT"], env["AIP_HEALTH_ROUTE"], env["AIP_PREDICT_ROUTE"]) == ("8123", "/well", "/ask/me")
+    assert (env["FROM_IMAGE"], env["SECOND"]) == ("yes", "one of PREDICTION")
+    assert env["AIP_STORAGE_URI"]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(400, "INVALID_ARGUMENT"), (404, "NOT_FOUND"), (429, "RESOURCE_EXHAUSTED"), (500, "INTERNAL"),
+     (503, "UNAVAILABLE")],
+)  # fmt: skip
+def test_a_container_s_status_is_the_code_and_its_body_the_message(served: Served, status: int, code: str) -> None:
+    with pytest.raises(GoogleAPICallError) as raised:
+        served.ask("status", status)
+    assert raised.value.grpc_status_code is not None
+    assert (raised.value.grpc_status_code.name, raised.value.message) == (code, '{"said": "no"}')
+
+
+def test_raw_predict_passes_a_container_s_status_and_body_on(own: Emulator, served: Served) -> None:
+    url = f"https://{LOCATION}-aiplatform.googleapis.com/v1/{served.endpoint}:rawPredict"
+    with own.exported():
+        answer = requests.post(
+            url,
+            json={"instances": ["status", 418]},
+            headers={"Authorization": f"Bearer {own.token}"},
+            timeout=60,
+        )
+    assert (answer.status_code, answer.json()) == (418, {"said": "no"})
+
+
+def test_an_answer_that_is_no_json_is_an_error(served: Served) -> None:
+    with pytest.raises(GoogleAPICallError, match="no JSON"):
+        served.ask("no json")
+
+
+def test_a_slow_answer_ends_at_the_caller_s_deadline(served: Served) -> None:
+    with pytest.raises(DeadlineExceeded):
+        served.ask("sleep", timeout=1)
+
+
+def test_a_closed_connection_is_unavailable(served: Served) -> None:
+    with pytest.raises(ServiceUnavailable, match="closed the connection"):
+        served.ask("close")
+    assert served.is_well()
+
+
+def test_a_container_that_never_starts_fails_the_deployment_with_its_log(own: Emulator, project: str) -> None:
+    made = Served(own, project, env=[{"name": "FLAWS", "value": "exit"}])
+    with pytest.raises(FailedPrecondition, match=r"never became ready(.|\n)*exit_code: 1(.|\n)*cannot find my weights"):
+        made.deploy()
+    assert not made.endpoints.get_endpoint(name=made.endpoint).deployed_models
+
+
+def test_a_container_that_never_becomes_healthy_fails_the_deployment(own: Emulator, project: str) -> None:
+    made = Served(own, project, env=[{"name": "FLAWS", "value": "sick"}], deployment_timeout="3s")
+    with pytest.raises(FailedPrecondition, match="not ready after 3 seconds"):
+        made.deploy()
+
+
+def test_a_container_that_dies_is_started_again(own: Emulator, project: str) -> None:
+    made = Served(own, project)
+    made.deploy()
+    with pytest.raises(ServiceUnavailable):
+        made.ask("die")
+    wait_until(made.is_well, 60)
+
+
+def test_an_unhealthy_container_gets_no_requests(own: Emulator, project: str) -> None:
+    made = Served(own, project, health_route="/well", health_probe={"http_get": {"path": "/well"}, **QUICK})
+    made.deploy()
+    made.ask("fall sick")
+    wait_until(lambda: not made.is_well(), 30)
+    with pytest.raises(ServiceUnavailable, match="not healthy"):
+        made.ask("describe")
+
+
+def test_a_container_that_fails_its_liveness_probe_is_started_anew(own: Emulator, project: str) -> None:
+    made = Served(own, project, health_route="/well", liveness_probe={"http_get": {"path": "/well"}, **QUICK})
+    made.deploy()
+    made.ask("fall sick")
+    # Its files are its own and go with it.
+    wait_until(lambda: made.is_well() and "sick" not in made.ask("describe")["cwd"], 60)
+
+
+def test_a_probe_that_is_not_emulated_is_refused_by_name(own: Emulator, project: str) -> None:
+    made = Served(own, project, liveness_probe={"exec": {"command": ["true"]}})
+    with pytest.raises(MethodNotImplemented, match=r"liveness_probe\.exec"):
+        made.deploy()
+
+
+def test_an_image_that_only_docker_could_run_is_refused_at_once(own: Emulator, project: str) -> None:
+    made = Served(own, project, image_uri="gcr.io/elsewhere/server:1")
+    with pytest.raises(BadRequest, match=r"gcr\.io/elsewhere/server:1 .*Only Docker.*emulator\.image_table"):
+        made.deploy()
+
+
+def test_the_folder_of_an_image_is_not_written_to(own: Emulator, served: Served, tmp_path: Path) -> None:
+    served.ask("describe")
+    (image,) = own.state.parent.glob("image")
+    assert [path.name for path in image.iterdir()] == ["server.py"]
