@@ -72,7 +72,7 @@ def command(config: Config) -> list[str]:
         "--project", config.project, "--location", config.location, "--images", settings.images,
     ]  # fmt: skip
     if settings.image_table:
-        table = {image: entry.model_dump(exclude_none=True) for image, entry in settings.image_table.items()}
+        table = {image: entry.model_dump(exclude_defaults=True) for image, entry in settings.image_table.items()}
         for entry in table.values():
             if "folder" in entry:
                 entry["folder"] = str(ROOT / entry["folder"])

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ops import emulator
-from ops.config import Config, StandIn, load_config
+from ops.config import ROOT, Config, StandIn, load_config
 from ops.control import find_control, running_control
 from ops.errors import EmulatorNotRunning, OpsError
 
@@ -178,6 +178,15 @@ def test_command_passes_what_stands_in_for_images(make: MakeConfig) -> None:
     passed = json.loads(words[words.index("--image-table") + 1])
     entry = {"environment": "sklearn-cpu.1-6", "entrypoint": ["python3", "-m", "trainer"]}
     assert passed == {"gcr.io/p/trainer": entry}
+
+
+def test_command_passes_the_folder_of_an_image_as_an_absolute_path(make: MakeConfig) -> None:
+    config = make()
+    table = {"gcr.io/p/server": StandIn(environment="sklearn-cpu.1-6", folder="containers/server")}
+    other = config.model_copy(update={"emulator": config.emulator.model_copy(update={"image_table": table})})
+    words = emulator.command(other)
+    passed = json.loads(words[words.index("--image-table") + 1])
+    assert passed["gcr.io/p/server"]["folder"] == str(ROOT / "containers/server")
 
 
 def test_coverage_is_told_by_service_and_by_method() -> None:
