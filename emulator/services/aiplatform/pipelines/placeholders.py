@@ -151,7 +151,8 @@ def _of_artifact(artifact: Artifact, rest: Sequence[str]) -> Any:
         case ["metadata"]:
             return dict(artifact.metadata)
         case ["metadata", key]:
-            return artifact.metadata.get(key, "")
+            # A key that is not there leaves the placeholder, by which Google's components know it.
+            return artifact.metadata.get(key, ABSENT)
     return ABSENT
 
 
