@@ -17,6 +17,8 @@ _ALIASES = {
     "prediction-aiplatform.googleapis.com": "aiplatform.googleapis.com",
     "www.googleapis.com": "storage.googleapis.com",
 }
+#: Vertex AI's dedicated endpoints have a name each: `ENDPOINT.REGION-NUMBER.prediction.vertexai.goog`.
+_DEDICATED = ".prediction.vertexai.goog"
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,8 @@ class Tables:
 def canonical_host(host: str) -> str:
     """The name in an API's own tables for any host it is reached under, port and region removed."""
     name = host.partition(":")[0].lower().rstrip(".")
+    if name.endswith(_DEDICATED):
+        return "aiplatform.googleapis.com"
     first, dot, rest = name.partition(".")
     for infix in ("rep.", "mtls.", "sandbox."):
         if infix in rest:
