@@ -297,3 +297,81 @@ def deploy(
     for old in before:
         client.undeploy_model(endpoint=name, deployed_model_id=old, timeout=60).result(timeout=600)
     return deployed_id
+
+
+@dsl.component(base_image=TRAINING_IMAGE)
+def make_instances(trips: Input[Dataset], instances: Output[Dataset]) -> None:
+    """What the model sees of each trip, one JSON instance a line."""
+    import json
+    from pathlib import Path
+
+    from ml.taxi_tips import data, features
+
+    rows = data.read_unlabelled(sorted(Path(trips.path).glob("*.csv")))
+    file = Path(instances.path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w") as lines:
+        for instance in features.instances(rows):
+            lines.write(f"{json.dumps(instance)}\n")
+    instances.metadata["rows"] = len(rows)
+
+
+@dsl.component(base_image=CLIENT_IMAGE, packages_to_install=CLIENT_PACKAGES)
+def score(
+    project: str,
+    location: str,
+    model_id: str,
+    version: str,
+    machine_type: str,
+    instances: Input[Dataset],
+    predictions: Output[Dataset],
+) -> None:
+    """Score every instance by a batch prediction job; its folder becomes the output."""
+    import time
+    from typing import Any
+
+    from google.api_core.client_options import ClientOptions
+    from google.cloud.aiplatform_v1 import JobServiceClient, JobState
+
+    client = JobServiceClient(client_options=ClientOptions(api_endpoint=f"{location}-aiplatform.googleapis.com"))
+    parent = f"projects/{project}/locations/{location}"
+    wanted: Any = {
+        "display_name": f"score-{model_id}",
+        "model": f"{parent}/models/{model_id}@{version}",
+        "input_config": {"instances_format": "jsonl", "gcs_source": {"uris": [instances.uri]}},
+        "output_config": {
+            "predictions_format": "jsonl",
+            "gcs_destination": {"output_uri_prefix": predictions.uri},
+        },
+        "dedicated_resources": {
+            "machine_spec": {"machine_type": machine_type},
+            "starting_replica_count": 1,
+            "max_replica_count": 1,
+        },
+    }
+    job = client.create_batch_prediction_job(parent=parent, batch_prediction_job=wanted, timeout=60)
+    ended = (JobState.JOB_STATE_SUCCEEDED, JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED)
+    while job.state not in ended:
+        time.sleep(5)
+        job = client.get_batch_prediction_job(name=job.name, timeout=60)
+    if job.state != JobState.JOB_STATE_SUCCEEDED:
+        raise RuntimeError(f"{job.name} ended as {job.state.name}: {job.error.message}")
+    predictions.uri = job.output_info.gcs_output_directory
+    predictions.metadata["job"] = job.name
+    predictions.metadata["successful"] = job.completion_stats.successful_count
+    predictions.metadata["failed"] = job.completion_stats.failed_count
+
+
+@dsl.component(base_image=TRAINING_IMAGE)
+def summarise(predictions: Input[Dataset], summary: Output[Metrics]) -> None:
+    """How many trips were scored, and the share of them that is expected to tip 20 % or more."""
+    import json
+    from pathlib import Path
+
+    answers = []
+    for file in sorted(Path(predictions.path).glob("prediction.results-*")):
+        with file.open() as lines:
+            answers += [float(json.loads(line)["prediction"]) for line in lines]
+    summary.log_metric("rows", len(answers))
+    if answers:
+        summary.log_metric("positive_share", sum(answers) / len(answers))
