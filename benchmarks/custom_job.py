@@ -47,10 +47,10 @@ def job_run(emulator: RunningEmulator, task: dict[str, Any]) -> dict[str, float]
     body = {"displayName": "empty", "jobSpec": {"workerPoolSpecs": [pool]}}
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=60)) as connection:
         began = time.perf_counter()
-        job = _call(connection, emulator, "POST", f"/v1/{PARENT}/customJobs", json.dumps(body).encode())
+        job = call(connection, emulator, "POST", f"/v1/{PARENT}/customJobs", json.dumps(body).encode())
         while job["state"] in ("JOB_STATE_PENDING", "JOB_STATE_RUNNING"):
             time.sleep(0.005)
-            job = _call(connection, emulator, "GET", f"/v1/{job['name']}")
+            job = call(connection, emulator, "GET", f"/v1/{job['name']}")
         took = time.perf_counter() - began
     if job["state"] != "JOB_STATE_SUCCEEDED":
         raise measure.NotMeasurable(f"the job ended as {job['state']}: {job.get('error', {}).get('message')}")
@@ -80,12 +80,12 @@ def _put_package(emulator: RunningEmulator) -> None:
     with contextlib.closing(http.client.HTTPConnection("127.0.0.1", emulator.port, timeout=60)) as connection:
         storage = "storage.googleapis.com"
         bucket = json.dumps({"name": BUCKET}).encode()
-        _call(connection, emulator, "POST", "/storage/v1/b?project=benchmark-project", bucket, host=storage)
+        call(connection, emulator, "POST", "/storage/v1/b?project=benchmark-project", bucket, host=storage)
         path = f"/upload/storage/v1/b/{BUCKET}/o?uploadType=media&name={PACKAGE}"
-        _call(connection, emulator, "POST", path, packed.getvalue(), host=storage)
+        call(connection, emulator, "POST", path, packed.getvalue(), host=storage)
 
 
-def _call(
+def call(
     connection: http.client.HTTPConnection,
     emulator: RunningEmulator,
     verb: str,
@@ -94,6 +94,7 @@ def _call(
     *,
     host: str = HOST,
 ) -> Any:
+    """What the emulator answers, as JSON. Raises measure.NotMeasurable for an error."""
     headers = {"Host": host, "Authorization": f"Bearer {emulator.token}", "Content-Type": "application/json"}
     connection.request(verb, path, body, headers)
     response = connection.getresponse()

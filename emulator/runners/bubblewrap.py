@@ -148,7 +148,7 @@ def write_skeleton(scratch: Path, hostname: str, hosts: Mapping[str, str] | None
     for name, text in {
         "passwd": "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n",
         "group": "root:x:0:\nnogroup:x:65534:\n",
-        "hosts": _hosts(hosts or {hostname: "127.0.0.1"}),
+        "hosts": hosts_file(hosts or {hostname: "127.0.0.1"}),
         "hostname": f"{hostname}\n",
         # Names are looked up by the proxy; asking a name server from here would only take time to fail.
         "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
@@ -158,7 +158,8 @@ def write_skeleton(scratch: Path, hostname: str, hosts: Mapping[str, str] | None
     return root
 
 
-def _hosts(hosts: Mapping[str, str]) -> str:
+def hosts_file(hosts: Mapping[str, str]) -> str:
+    """/etc/hosts for these names and their addresses."""
     named = "".join(f"{address} {name}\n" for name, address in hosts.items())
     return f"127.0.0.1 localhost\n::1 localhost\n{named}"
 

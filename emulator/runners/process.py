@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from emulator.core.interfaces import (
     Container,
@@ -24,6 +25,7 @@ from emulator.core.interfaces import (
 )
 from emulator.runners import component_command
 from emulator.runners.bucket_links import BucketLinks
+from emulator.runners.component_command import PythonComponent
 from emulator.runners.environments import Environment, Environments
 from emulator.runners.images import NoEnvironment
 from emulator.runners.limits import TIMEOUT_MESSAGE, Limits
@@ -31,6 +33,7 @@ from emulator.runners.packages import INSTALL_WHEEL, INSTALL_WHEEL_SEEN, Command
 from emulator.runners.replica_network import LocalNetwork, SharedNetwork, UnconnectedNetwork
 from emulator.runners.sandbox import Description, Sandbox, Sandboxes, StartFailed
 from emulator.runners.sandbox_process import Ending, Output, SandboxProcess
+from emulator.runners.warm import WarmInterpreters
 from emulator.runners.wheel_cache import WheelCache
 from emulator.settings import Settings
 
@@ -52,6 +55,7 @@ class ProcessRunner:
         )
         self.objects = objects
         self.limits = limits or Limits()
+        self.warm = WarmInterpreters(self.sandboxes, self.limits)
         self.has_way_out = bool(settings.egress)
         self.wheels = WheelCache(settings.state / "wheels")
         self.links = BucketLinks(objects.tree)
@@ -80,6 +84,7 @@ class ProcessRunner:
         running = list(self._running)
         for run in running:
             run.cancel()
+        self.warm.close()
         self.sandboxes.close()
         for run in running:
             run.thread.join(timeout=10)
@@ -169,28 +174,41 @@ class _Run:
             self._check_without_sandbox()
         environment = self._runner.environments.of_image(container.image, self._report)
         self._report(f"{container.image} runs as a local process with {environment.description}.")
-        self._sandbox = self._open(environment)
         self._sees_objects = True
         for line in self._runner.objects.begin_job():
             self._report(line)
-        if container.package is None:
-            command = container.command or self._runner.environments.entrypoint(container.image)
-            if not command:
-                raise StartFailed(
-                    f"The container names no command, and that of {container.image} is not known here; "
-                    "name one, or an entrypoint in emulator.image_table of config"
-                )
-            return self._execute(self._needed(command, environment), self._output)
-        return self._run_package(container.package.uris, container.package.module)
+        if container.package is not None:
+            self._sandbox = self._open(environment)
+            return self._run_package(container.package.uris, container.package.module)
+        command = container.command or self._runner.environments.entrypoint(container.image)
+        if not command:
+            raise StartFailed(
+                f"The container names no command, and that of {container.image} is not known here; "
+                "name one, or an entrypoint in emulator.image_table of config"
+            )
+        component = component_command.recognise(command, container.args)
+        if component is not None and component_command.is_met(component.requirements, environment):
+            self._report(f"The environment has {', '.join(component.requirements)}: pip has nothing to do.")
+            return self._run_component(component, environment)
+        self._sandbox = self._open(environment)
+        return self._execute([*command, *container.args], self._output)
 
-    def _needed(self, command: Sequence[str], environment: Environment) -> Sequence[str]:
-        """The container's command line, without the part of a pipeline's component that installs what is there."""
-        whole = [*command, *self._container.args]
-        component = component_command.recognise(command, self._container.args)
-        if component is None or not component_command.is_met(component.requirements, environment):
-            return whole
-        self._report(f"The environment has {', '.join(component.requirements)}: pip has nothing to do.")
-        return component.command
+    def _run_component(self, component: PythonComponent, environment: Environment) -> Ending:
+        """A Python component whose requirements are met, in an interpreter that waits for one if there is any."""
+        container = self._container
+        alone = not container.mounts and container.network is None
+        warm = self._runner.warm.take(environment, container.env) if alone else None
+        if warm is not None:
+            self._sandbox = warm.sandbox
+            caller = SandboxCaller(container.name, container.project, container.service_account)
+            begin = partial(warm.begin, component, caller, _hostname(container), container.env)
+            try:
+                return self._follow(begin, self._output)
+            except StartFailed:
+                # It ended while it waited.
+                warm.discard()
+        self._sandbox = self._open(environment)
+        return self._execute(component.command, self._output)
 
     def _run_package(self, uris: Sequence[str], module: str) -> Ending:
         """PythonPackageSpec, with the log lines of the runner in Vertex AI's images."""
@@ -253,12 +271,16 @@ class _Run:
     def _execute(self, command: Sequence[str], output: Output) -> Ending:
         """Run one program to its end. Raises StartFailed, and _Stopped when it was made to end."""
         assert self._sandbox is not None  # noqa: S101  # opened before anything runs
+        return self._follow(partial(self._sandbox.start, command, None), output)
+
+    def _follow(self, start: Callable[[float | None], SandboxProcess], output: Output) -> Ending:
+        """Start a program, given the seconds that it has, and follow it to its end."""
         left = None if self._deadline is None else self._deadline - time.monotonic()
         if self._cancelled:
             raise _Stopped(Ending(128 + signal.SIGTERM, ExitReason.CANCELLED))
         if left is not None and left <= 0:
             raise _Stopped(Ending(128 + signal.SIGTERM, ExitReason.TIMED_OUT, TIMEOUT_MESSAGE))
-        process = self._sandbox.start(command, timeout_seconds=left)
+        process = start(left)
         with self._lock:
             self._process = process
             if self._cancelled:

@@ -25,7 +25,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from emulator.core.ids import new_id
@@ -68,6 +68,8 @@ class Description:
     """what it shares with other sandboxes, at level `full`; without one its network is its own"""
     gcs: bool = True
     """whether the object store's files are at /gcs; at level `none` that is links.py's part"""
+    keeps_listener: bool = False
+    """whether its calls wait until `assign` says whose they are; at level `full`"""
     limits: Limits = field(default_factory=Limits)
 
 
@@ -164,6 +166,7 @@ class Sandbox:
         self._sandboxes = sandboxes
         self._is_full = sandboxes.level == "full"
         self._processes: set[SandboxProcess] = set()
+        self._listener: socket.socket | None = None
         self._closed = False
         self._root = bubblewrap.write_skeleton(
             scratch, description.hostname, description.network.hosts if description.network else None
@@ -217,10 +220,12 @@ class Sandbox:
         env: Mapping[str, str] | None = None,
         timeout_seconds: float | None = None,
         folder: str = "/",
+        descriptors: Sequence[int] = (),
     ) -> SandboxProcess:
         """Begin a program. Its output waits until `follow` is called, so call it soon.
 
         argv: the first is looked up in the PATH inside. env: besides the description's. folder: absolute path inside.
+        descriptors: which it inherits, by the same numbers.
         Raises StartFailed when there is no such program or the sandbox cannot be made.
         """
         if self._closed or self._processes:
@@ -235,10 +240,10 @@ class Sandbox:
             stack.enter_context(theirs)
             if held is not None:
                 stack.enter_context(held)
-            descriptors = [theirs.fileno(), *([held.fileno()] if held is not None else [])]
+            inherited = [theirs.fileno(), *([held.fileno()] if held is not None else []), *descriptors]
             try:
                 command = self._command(theirs.fileno(), held.fileno() if held is not None else -1)
-                popen = self._sandboxes.spawn(command, descriptors, self.scratch)
+                popen = self._sandboxes.spawn(command, inherited, self.scratch)
             except (OSError, RuntimeError) as error:  # RuntimeError: all is being closed
                 control.close()
                 if lifeline is not None:
@@ -259,6 +264,14 @@ class Sandbox:
             raise StartFailed(refusal)
         return process
 
+    def assign(self, process: SandboxProcess, caller: SandboxCaller, hostname: str) -> None:
+        """Say whose the calls of a program are from now on, where that was left open; and its host's name."""
+        self.description = replace(self.description, caller=caller, hostname=hostname)
+        (self._root / "etc" / "hosts").write_text(bubblewrap.hosts_file({hostname: "127.0.0.1"}))
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            process.closer = self._sandboxes.network.attach(listener, caller)
+
     def kill(self) -> None:
         """End what runs, at once, and let nothing more start."""
         self._closed = True
@@ -271,6 +284,8 @@ class Sandbox:
         for process in list(self._processes):
             process.ended.wait(GRACE_SECONDS)
         self._sandboxes.forget(self)
+        if self._listener is not None:
+            self._listener.close()
         remove_tree(self.scratch)
 
     def _over(self, process: SandboxProcess) -> None:
@@ -368,7 +383,9 @@ class Sandbox:
         pid, listener = _receive_pid(control)
         process.identify(pid, is_namespace=self._is_full)
         caller = self.description.caller
-        if listener is not None and caller is not None:
+        if listener is not None and self.description.keeps_listener:
+            self._listener = listener
+        elif listener is not None and caller is not None:
             process.closer = self._sandboxes.network.attach(listener, caller)
         control.sendall(b"g")
         return control.recv(4096).decode(errors="replace")
