@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -202,11 +203,13 @@ class _Run:
             self._sandbox = warm.sandbox
             caller = SandboxCaller(container.name, container.project, container.service_account)
             begin = partial(warm.begin, component, caller, _hostname(container), container.env)
-            try:
-                return self._follow(begin, self._output)
-            except StartFailed:
-                # It ended while it waited.
-                warm.discard()
+            # It may have ended while it waited.
+            with contextlib.suppress(StartFailed):
+                try:
+                    return self._follow(begin, self._output)
+                finally:
+                    if warm.process.is_alive:
+                        warm.discard()
         self._sandbox = self._open(environment)
         return self._execute(component.command, self._output)
 

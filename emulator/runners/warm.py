@@ -63,6 +63,8 @@ class WarmInterpreter:
                 self.process.deadline = time.monotonic() + timeout_seconds
             with self.orders:
                 self.orders.sendall(len(orders).to_bytes(8, "big") + orders)
+                if not self.orders.recv(1):
+                    raise ConnectionResetError("it ended while it waited")
         except (OSError, RuntimeError) as error:
             raise StartFailed(f"the interpreter that waited is gone: {error}") from error
         return self.process

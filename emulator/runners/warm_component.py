@@ -2,9 +2,9 @@
 
     warm_component.py ORDERS
 
-ORDERS is an inherited socket. One byte goes out once all is loaded; back come a length and, as JSON, the source of
-the component's module, the executor's arguments and the environment variables. It runs inside, under the
-environment's interpreter, with nothing of the emulator to import.
+ORDERS is an inherited socket. A byte goes out once all is loaded; back come a length and, as JSON, the source of the
+component's module, the executor's arguments and the environment variables; another byte tells that they are there.
+It runs inside, under the environment's interpreter, with nothing of the emulator to import.
 """
 
 from __future__ import annotations
@@ -42,9 +42,10 @@ def wait_for_orders(descriptor: int) -> dict[str, Any]:
         with control.makefile("rb") as stream:
             length = int.from_bytes(stream.read(8), "big")
             data = stream.read(length)
-    if len(data) < length or not length:
-        # The emulator has no use for it any more.
-        os._exit(0)
+        if len(data) < length or not length:
+            # The emulator has no use for it any more.
+            os._exit(0)
+        control.sendall(b"t")
     orders: dict[str, Any] = json.loads(data)
     return orders
 
