@@ -344,10 +344,10 @@ def test_program_that_kills_its_supervisor_is_ended(make_runtime: MakeRuntime) -
 
 
 def test_store_that_cannot_publish_leaves_nothing_behind(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(bucket: str | None = None) -> None:
+    def fail() -> list[str]:
         raise OSError("the disk is full")
 
-    monkeypatch.setattr(runtime.objects, "publish", fail)
+    monkeypatch.setattr(runtime.objects, "end_job", fail)
     result = runtime.python("pass").result
     assert "the disk is full" in result.message
     assert list(runtime.settings.jobs.iterdir()) == []
