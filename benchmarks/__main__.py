@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from benchmarks import measure
 
 #: In order of the time they take.
-ALL = ("tasks_list", "start_and_idle", "calls", "storage", "custom_job", "pipelines", "closed_loop", "setup_size")
+ALL = (
+    "tasks_list", "start_and_idle", "calls", "storage", "custom_job", "predictions", "pipelines", "closed_loop",
+    "setup_size",
+)  # fmt: skip
 
 
 def main(argv: Sequence[str]) -> int:

@@ -104,7 +104,7 @@ def call(
     return json.loads(answer)
 
 
-def _interpreter() -> str:
+def interpreter() -> str:
     """That of the image's environment."""
     found = sorted(Path(sys.prefix, "environments").glob("sklearn-cpu.1-6-*/bin/python"))
     if not found:
@@ -114,7 +114,7 @@ def _interpreter() -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = measure.parser(__doc__, runs=7).parse_args(argv)
-    python = _interpreter()
+    python = interpreter()
     with (
         tempfile.TemporaryDirectory(prefix="selfloop-benchmark-") as name,
         started_emulator(Path(name) / "state") as emulator,
