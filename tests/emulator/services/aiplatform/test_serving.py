@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from google.cloud.aiplatform_v1 import EndpointServiceClient, ModelServiceClient
 from google.cloud.logging_v2.services.logging_service_v2 import LoggingServiceV2Client
 
 from emulator.runners.limits import descendants, process_tree
-from tests.conftest import LOCATION, Emulator, require_program, wait_until
+from tests.conftest import LOCATION, Emulator, wait_until
 from tests.emulator.services.aiplatform import registry
 
 
@@ -106,43 +105,6 @@ def test_sdk_stages_and_uploads_a_model_file(sdk: Any, emulator: Emulator, proje
     model = sdk.Model.upload_scikit_learn_model_file(model_file_path=str(path), sklearn_version="1.6")
     assert model.container_spec.image_uri.endswith("prediction/sklearn-cpu.1-6:latest")
     assert model.version_id == "1"
-
-
-def test_gcloud_lists_describes_and_predicts(emulator: Emulator, project: str, parent: str, tmp_path: Path) -> None:
-    require_program("gcloud")
-
-    def gcloud(*arguments: str) -> Any:
-        options = (f"--region={LOCATION}", f"--project={project}", "--format=json", "--quiet")
-        done = emulator.run("gcloud", "ai", *arguments, *options)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout or "null")
-
-    uri = registry.put_model(emulator, project, registry.constant(4))
-    gcloud(
-        "models", "upload", "--display-name=tips", f"--container-image-uri={registry.IMAGE}", f"--artifact-uri={uri}"
-    )
-    (model,) = gcloud("models", "list")
-    assert (model["displayName"], model["versionAliases"]) == ("tips", ["default"])
-    assert gcloud("models", "describe", model["name"].rpartition("/")[2])["artifactUri"] == uri
-    assert gcloud("models", "list-version", model["name"].rpartition("/")[2])[0]["versionId"] == "1"
-    endpoint = gcloud("endpoints", "create", "--display-name=tips")["name"].rpartition("/")[2]
-    gcloud(
-        "endpoints",
-        "deploy-model",
-        endpoint,
-        f"--model={model['name']}",
-        "--display-name=tips",
-        "--traffic-split=0=100",
-    )
-    request = tmp_path / "request.json"
-    request.write_text('{"instances": [[0, 0], [1, 1]]}')
-    answer = gcloud("endpoints", "predict", endpoint, f"--json-request={request}")
-    assert answer["predictions"] == [4, 4]
-    deployed = gcloud("endpoints", "describe", endpoint)["deployedModels"][0]["id"]
-    gcloud("endpoints", "undeploy-model", endpoint, f"--deployed-model-id={deployed}")
-    gcloud("endpoints", "delete", endpoint)
-    gcloud("models", "delete", model["name"].rpartition("/")[2])
-    assert gcloud("models", "list") == []
 
 
 class Evaluated:
