@@ -10,6 +10,7 @@ from ops.clients import TIMEOUT_SECONDS, Clients
 from ops.config import Config
 from ops.config import Endpoint as DeclaredEndpoint
 from ops.progress import Report
+from ops.reconcile.existing import existing
 from ops.reconcile.plan import Action, Change
 from ops.reconcile.resource import Reference, Resource
 
@@ -52,19 +53,14 @@ def live(config: Config, clients: Clients, aliases: Mapping[str, Mapping[str, st
 
     aliases: model name -> alias -> version id; says which deployed version stands for which declared one.
     """
-    from google.api_core.exceptions import NotFound
 
-    declared = set(config.endpoints)
+    def get(key: str) -> Endpoint:
+        return clients.endpoints.get_endpoint(name=config.endpoint_name(key), timeout=TIMEOUT_SECONDS)
+
     request = {"parent": config.parent, "filter": labels.owner_filter(config)}
-    for endpoint in clients.endpoints.list_endpoints(request, timeout=TIMEOUT_SECONDS):
-        declared.discard(endpoint.name.rsplit("/", 1)[-1])
+    listed = clients.endpoints.list_endpoints(request, timeout=TIMEOUT_SECONDS)
+    for endpoint in existing(listed, config.endpoints, get):
         yield _resource(config, endpoint, aliases)
-    for key in sorted(declared):
-        try:
-            found = clients.endpoints.get_endpoint(name=config.endpoint_name(key), timeout=TIMEOUT_SECONDS)
-        except NotFound:
-            continue
-        yield _resource(config, found, aliases)
 
 
 def apply(change: Change, config: Config, clients: Clients, report: Report) -> dict[str, str]:

@@ -10,6 +10,7 @@ from ops.clients import TIMEOUT_SECONDS, Clients
 from ops.config import Config
 from ops.progress import Report
 from ops.reconcile import buckets
+from ops.reconcile.existing import existing
 from ops.reconcile.plan import Action, Change
 from ops.reconcile.resource import Resource
 
@@ -47,19 +48,13 @@ def desired(config: Config) -> Iterator[Resource]:
 
 def live(config: Config, clients: Clients) -> Iterator[Resource]:
     """Declared models that exist, and others that carry this environment's mark; each as its default version."""
-    from google.api_core.exceptions import NotFound
 
-    declared = set(config.models)
+    def get(key: str) -> Model:
+        return clients.models.get_model(name=config.model_name(key), timeout=TIMEOUT_SECONDS)
+
     request = {"parent": config.parent, "filter": labels.owner_filter(config)}
-    for model in clients.models.list_models(request, timeout=TIMEOUT_SECONDS):
-        declared.discard(model.name.rsplit("/", 1)[-1])
+    for model in existing(clients.models.list_models(request, timeout=TIMEOUT_SECONDS), config.models, get):
         yield _resource(config, clients, model)
-    for key in sorted(declared):
-        try:
-            found = clients.models.get_model(name=config.model_name(key), timeout=TIMEOUT_SECONDS)
-        except NotFound:
-            continue
-        yield _resource(config, clients, found)
 
 
 def apply(change: Change, config: Config, clients: Clients, report: Report) -> dict[str, str]:
