@@ -139,7 +139,7 @@ def test_gcloud_deploys_predicts_and_undeploys(
         {"b": "2", "c": "3"},
     )
     assert "trafficSplit" not in endpoint
-    assert not endpoint.get("predictRequestResponseLoggingConfig")
+    assert "enabled" not in endpoint["predictRequestResponseLoggingConfig"]
 
     with pytest.raises(GcloudError, match=r"FAILED_PRECONDITION: Endpoint has deployed or being-deployed .*: 77"):
         gcloud("endpoints", "delete", "tips-1")
