@@ -93,7 +93,9 @@ def wait(
     try:
         with TaskTree(report) as tree:
             while True:
-                job = clients.pipelines.get_pipeline_job(name=job.name, retry=patient(), timeout=TIMEOUT_SECONDS)
+                job = clients.pipelines.get_pipeline_job(
+                    name=job.name, retry=patient(report.line), timeout=TIMEOUT_SECONDS
+                )
                 tree.show(job)
                 if job.state in FINAL:
                     break

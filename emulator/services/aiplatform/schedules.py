@@ -229,9 +229,7 @@ class Schedules:
         try:
             job = self._start(schedule, scheduled)
         except GoogleAPICallError as error:
-            self._move_on(
-                name, scheduled, now, f"{error.grpc_status_code or error.code}: {error.message}", is_started=False
-            )
+            self._move_on(name, scheduled, now, f"Failed to start: {error.message}", is_started=False)
             return []
         self._move_on(name, scheduled, now, job.name, is_started=True)
         over = self._runs.over(job.name)

@@ -231,7 +231,10 @@ def test_template_that_cannot_run_is_told_in_the_response(world: World) -> None:
         ({"cron": "every day"}, "Invalid cron expression"),
         ({"max_concurrent_run_count": 0}, "max_concurrent_run_count"),
         ({"end_time": datetime(2020, 1, 1, tzinfo=UTC), "start_time": datetime(2021, 1, 1, tzinfo=UTC)}, "end_time"),
-        ({"create_pipeline_job_request": {"pipeline_job_id": "mine"}}, "pipeline_job_id"),
+        (
+            {"create_pipeline_job_request": {"parent": "projects/p", "pipeline_job": {}, "pipeline_job_id": "mine"}},
+            "must not be set",
+        ),
     ],
 )
 def test_create_with_a_wrong_field_is_refused(world: World, fields: dict[str, Any], message: str) -> None:
@@ -241,7 +244,12 @@ def test_create_with_a_wrong_field_is_refused(world: World, fields: dict[str, An
 
 def test_notebook_executions_are_not_emulated(world: World) -> None:
     with pytest.raises(MethodNotImplemented, match="notebook executions"):
-        world.create(create_notebook_execution_job_request={})
+        world.create(
+            create_notebook_execution_job_request={
+                "parent": world.parent,
+                "notebook_execution_job": {"display_name": "notebook"},
+            }
+        )
 
 
 def test_delete_schedule_leaves_its_runs(world: World) -> None:
@@ -254,6 +262,7 @@ def test_delete_schedule_leaves_its_runs(world: World) -> None:
     assert len(world.runs(created)) == 1
 
 
+@pytest.mark.filterwarnings("ignore:The 'warn' method is deprecated")  # of the SDK's own logging
 def test_sdk_makes_lists_pauses_and_deletes_schedules(
     moved_emulator: Emulator, project: str, transport: str, tmp_path: Any
 ) -> None:
