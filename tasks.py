@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from invoke.collection import Collection
 
-from ops.tasks import data, desired_state, emulator, endpoints, look_after, models, pipelines, story
+from ops.tasks import data, desired_state, emulator, endpoints, experiments, look_after, models, pipelines, story
 
 
 def _group(name: str, **tasks: object) -> Collection:
@@ -51,6 +51,12 @@ for group in (
         diff=pipelines.pipeline_diff,
     ),
     _group("endpoint", status=endpoints.endpoint_status, test=endpoints.endpoint_test),
+    _group(
+        "experiments",
+        list=experiments.experiments_list,
+        compare=experiments.experiments_compare,
+        show=experiments.experiments_show,
+    ),
     _group("data", seed=data.data_seed, import_=data.data_import),
     _group(
         "emulator",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from google.cloud.aiplatform_v1 import (
         EndpointServiceClient,
         JobServiceClient,
+        MetadataServiceClient,
         ModelServiceClient,
         PipelineServiceClient,
         PredictionServiceClient,
@@ -109,6 +110,12 @@ class Clients:
         from google.cloud.aiplatform_v1 import JobServiceClient
 
         return JobServiceClient(**self._vertex())
+
+    @cached_property
+    def metadata(self) -> MetadataServiceClient:
+        from google.cloud.aiplatform_v1 import MetadataServiceClient
+
+        return MetadataServiceClient(**self._vertex())
 
     @cached_property
     def predictions(self) -> PredictionServiceClient:

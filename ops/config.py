@@ -29,6 +29,8 @@ World = Literal["emulator", "google"]
 ProjectId = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{4,28}[a-z0-9]$")]
 BucketName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]$")]
 ResourceId = Annotated[str, StringConstraints(pattern=r"^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$")]
+#: As an id in ML Metadata, with room for the names of runs behind it.
+ExperimentId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{3,59}$")]
 ObjectName = Annotated[str, StringConstraints(pattern=r"^[^/\r\n#?*\[\]][^\r\n#?*\[\]]*$", max_length=1024)]
 ModuleName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)+$")]
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
@@ -165,6 +167,8 @@ class Training(Machine):
     replica_count: int = Field(1, ge=1)
     """one chief, the others workers; all run the same module"""
     timeout_seconds: int = Field(3600, ge=1)
+    experiment: ExperimentId | None = None
+    """experiment of which every training is a run; null records none"""
     scheduling: Scheduling = Scheduling()
     args: tuple[str, ...] = ()
     env: dict[VariableName, str] = Field(default_factory=dict)
@@ -329,6 +333,11 @@ class Config(Settings):
     def pipeline(self, key: str | None) -> tuple[str, Pipeline]:
         """The pipeline of that key, or the only one."""
         return _one(self.pipelines, key, "pipeline")
+
+    def experiment(self, name: str | None) -> str:
+        """The experiment of that name, declared or not, or the only one that trainings declare."""
+        declared = {model.training.experiment for model in self.models.values()} - {None}
+        return name or _one({str(one): one for one in sorted(map(str, declared))}, None, "experiment")[0]
 
     def model_name(self, key: str) -> str:
         """Resource name; the key is the id."""

@@ -55,6 +55,12 @@ def metrics(evaluation: ModelEvaluation) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def numbers(evaluation: ModelEvaluation) -> dict[str, float]:
+    """Those of the metrics that are a number."""
+    found = metrics(evaluation).items()
+    return {name: float(value) for name, value in found if isinstance(value, int | float)}
+
+
 def summary(evaluation: ModelEvaluation) -> str:
     """The leading metrics on one line: `auRoc 0.731, logLoss 0.62`."""
     values = metrics(evaluation)

@@ -12,6 +12,8 @@ ENVIRONMENT = "selfloop-environment"
 CODE = "selfloop-code"
 TRAINING = "selfloop-training"
 DATA = "selfloop-data"
+RUN = "selfloop-run"
+"""run of an experiment, on the training pipeline that it is of"""
 COMMIT = "git-commit"
 DIRTY = "git-dirty"
 

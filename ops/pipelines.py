@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ops import data, labels, packages, training, worlds
+from ops import data, labels, packages, tracking, training, worlds
 from ops.clients import TIMEOUT_SECONDS, Clients, patient
 from ops.config import ROOT, Config, Pipeline
 from ops.errors import INTERRUPTED, OpsError, ResourceNotFound
@@ -76,6 +76,8 @@ def submit(config: Config, clients: Clients, key: str, report: Report) -> Pipeli
         request = {"parent": config.parent, "pipeline_job": job, "pipeline_job_id": run_id}
         made = clients.pipelines.create_pipeline_job(request, timeout=TIMEOUT_SECONDS)
         step.outcome = made.name
+    with report.step("experiment") as step:
+        step.outcome = tracking.attach(config, clients, declared.model, made) or "none"
     return made
 
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from ops import data, evaluations, labels, packages, worlds
+from ops import data, evaluations, experiments, labels, packages, tracking, worlds
 from ops.clients import TIMEOUT_SECONDS, Clients, patient
 from ops.config import ROOT, Config, Model, Training
 from ops.errors import INTERRUPTED, OpsError
@@ -78,7 +78,18 @@ def train(
     pipeline = submit(config, clients, key, report)
     trained = wait(config, clients, key, pipeline, report, timeout_seconds=timeout_seconds)
     with report.step("evaluation") as step:
-        step.outcome = evaluations.summary(evaluations.import_from_artifacts(clients, trained.versioned_name))
+        evaluation = evaluations.import_from_artifacts(clients, trained.versioned_name)
+        step.outcome = evaluations.summary(evaluation)
+    with report.step("experiment") as step:
+        tracked = tracking.find(config, clients, key, pipeline)
+        tracked.log(
+            parameters={"model": trained.versioned_name, "custom_job": trained.custom_job},
+            metrics=evaluations.numbers(evaluation),
+            state="COMPLETE",
+        )
+        model = clients.models.get_model(name=trained.versioned_name, timeout=TIMEOUT_SECONDS)
+        tracked.add_artifact(model.metadata_artifact)
+        step.outcome = f"run {tracked.name}" if tracked.name else "none is declared"
     return trained
 
 
@@ -144,10 +155,27 @@ def submit(config: Config, clients: Clients, key: str, report: Report) -> Traini
             pipeline["parent_model"] = config.model_name(key)
         else:
             pipeline["model_id"] = key
-        request = {"parent": config.parent, "training_pipeline": pipeline}
-        made = clients.pipelines.create_training_pipeline(request, timeout=TIMEOUT_SECONDS)
+        with tracking.started(config, clients, key, _recorded(config, model.training, created)) as tracked:
+            pipeline["labels"] |= tracked.labels
+            request = {"parent": config.parent, "training_pipeline": pipeline}
+            made = clients.pipelines.create_training_pipeline(request, timeout=TIMEOUT_SECONDS)
+            tracked.log(parameters={"training_pipeline": made.name})
         step.outcome = made.name
     return made
+
+
+def _recorded(config: Config, training: Training, created: Mapping[str, str]) -> dict[str, experiments.Value]:
+    """What a run of an experiment tells of a training. created: the labels of the version that it makes."""
+    return {
+        "data": config.dataset_uri(training.dataset),
+        "data_generation": created[labels.DATA],
+        "code": created[labels.CODE],
+        "python_module": training.python_module,
+        "image_uri": training.image_uri,
+        "machine": training.machine,
+        "replica_count": float(training.replica_count),
+        **tracking.arguments_of(training.args),
+    }
 
 
 def upload_package(config: Config, clients: Clients, model: Model, package: packages.Package) -> str:
@@ -206,6 +234,7 @@ def wait(
                 time.sleep(pause)
                 pause = min(pause * POLL_GROWTH, POLL_SECONDS[1])
             if pipeline.state != PipelineState.PIPELINE_STATE_SUCCEEDED:
+                tracking.find(config, clients, key, pipeline).log(state="FAILED")
                 raise OpsError(f"the training did not succeed: {_failure(pipeline)}")
             trained = TrainedModel(
                 config.model_name(key),

@@ -15,6 +15,7 @@ TIMEOUT = "seconds to wait; 0 waits until the end"
 MODEL = "key under models; not needed when there is one"
 ENDPOINT = "key under endpoints; not needed when there is one"
 PIPELINE = "key under pipelines; not needed when there is one"
+EXPERIMENT = "name of an experiment; the one that trainings declare when left out"
 RUN = "id of a run; the latest when left out"
 DATASET = "key under datasets; not needed when there is one"
 COMMON = {"env": ENV, "emulated": EMULATED}
