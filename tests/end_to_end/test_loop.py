@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ops import data, deploy, loop, registry, training
+from ops import data, deploy, experiments, loop, registry, training
 from ops.clients import Clients
 from ops.config import CONFIG, ROOT, Config, load_config
 from ops.errors import OpsError, ResourceNotFound
@@ -159,6 +159,10 @@ def test_loop_on_a_file_of_ones_own_is_shown_by_the_tasks_that_it_names(fresh_st
     assert json.loads(answered.stdout)["predictions"] in ([0], [1])
     rows = [json.loads(line) for line in inv("predict", "--rows", "3", state=fresh_state).stdout.splitlines()]
     assert [len(row["instance"]) for row in rows] == [6, 6, 6]
+    recorded = json.loads(inv("experiments.show", "latest", "--output", "json", state=fresh_state).stdout)
+    assert recorded["state"] == "COMPLETE"
+    assert recorded["metrics"]["auRoc"] == newest["metrics"]["auRoc"]
+    assert recorded["parameters"]["git_commit"] == newest["labels"]["git-commit"]
     served = inv("model.endpoint", state=fresh_state)
     assert (served.returncode, served.stdout) == (0, f"{LOCAL}/endpoints/taxi-tips\n")
     assert inv("emulator.up", state=fresh_state).stdout.startswith("an emulator runs on")
@@ -236,7 +240,8 @@ def test_everything_that_the_configuration_says_reaches_the_job_and_the_endpoint
     applied(config)
     (job,) = clients.jobs.list_custom_jobs(parent=config.parent)
     spec = job.job_spec
-    assert dict(job.labels) == {"team": "rides", "selfloop-environment": "test"}
+    (run,) = experiments.runs(config, clients, "taxi-tips")
+    assert dict(job.labels) == {"team": "rides", "selfloop-environment": "test", "selfloop-run": run.name}
     assert spec.service_account == "trainer@example.iam.gserviceaccount.com"
     assert (spec.scheduling.timeout.seconds, spec.scheduling.strategy.name) == (600, "SPOT")
     assert (spec.scheduling.disable_retries, spec.scheduling.restart_job_on_worker_restart) == (True, False)

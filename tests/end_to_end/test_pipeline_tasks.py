@@ -101,6 +101,24 @@ def test_second_run_takes_its_steps_from_the_cache_and_keeps_the_champion(inv: T
     assert [row["run"] for row in listed] == [second, first]
 
 
+def test_pipeline_runs_and_trainings_are_compared_side_by_side(inv: Task, first: str, tmp_path: Path) -> None:
+    trained = inv("train").stdout.strip()
+    assert "taxi-tips@" in trained
+    plot = tmp_path / "plot.svg"
+    compared = json.loads(inv("experiments.compare", f"--plot={plot}", "--output=json").stdout)
+    states = {row["run"]: row["state"] for row in compared}
+    assert states[first] == "COMPLETE"
+    assert [run for run in states if not run.startswith("taxi-tips-training-")] == [compared[-1]["run"]]
+    assert plot.read_text().startswith("<svg ")
+    (listed,) = json.loads(inv("experiments.list", "--output=json").stdout)
+    assert (listed["experiment"], listed["runs"], listed["state"]) == ("taxi-tips", len(compared), "COMPLETE")
+    shown = inv("experiments.show", first).stdout
+    assert "param.data_uri" in shown
+    assert "system.PipelineRun" in shown
+    wrong = inv("experiments.show", "nothing", code=1)
+    assert "has no run nothing; runs: " in wrong.stderr
+
+
 def test_pipeline_compile_writes_what_the_sdk_takes(inv: Task, tmp_path: Path) -> None:
     path = tmp_path / "pipeline.yaml"
     assert inv("pipeline.compile", f"--out={path}").stdout.strip() == str(path)
