@@ -29,7 +29,8 @@ $(VENV)/.loop: $(BIN)/uv pyproject.toml constraints/main.txt constraints/images.
 
 $(VENV)/.dev: $(VENV)/.loop
 	$(UV) --compile-bytecode --requirements pyproject.toml --extra dev
-	$(BIN)/python -m emulator setup --stubs --environment google-cloud-pipeline-components.2-22
+	$(BIN)/python -m emulator setup --stubs --environment python.3-11 \
+	    --environment google-cloud-pipeline-components.2-22
 	@touch $@
 
 # dvc and what else tests drive as a user would: in an environment of its own, for it brings a hundred packages.

@@ -215,12 +215,12 @@ class Environments:
 
 
 def prepare(names: Iterable[str], report: Callable[[str], None] = print) -> None:
-    """Make what the first training, serving and pipeline need, and environments of these names besides.
+    """Make what the first training and serving need, and environments of these names besides.
 
     Nothing is done for one that is there. Raises NoEnvironment.
     """
     made = Environments()
-    for name in (*images.default_environments(), *names):
+    for name in (images.default_environment(), *names):
         images.check_environment(name)
         made.named(name, report)
 

@@ -100,9 +100,9 @@ def check_environment(name: str) -> None:
         raise NoEnvironment(f"There is no environment {name}; there are {', '.join(known)}.")
 
 
-def default_environments() -> list[str]:
-    """What is made before anything runs, the one for training and serving first."""
-    return [str(name) for name in _table()["defaults"]]
+def default_environment() -> str:
+    """What is made before anything runs."""
+    return str(_table()["default"])
 
 
 def recipe(environment: str, own_python: str, has_python: Callable[[str], bool], *, exact: bool) -> Recipe:
