@@ -32,7 +32,11 @@ _PROGRAM = Path(__file__).with_name("warm_component.py")
 _PROGRAM_SEEN = "/run/selfloop/warm_component.py"
 _LOADING_SECONDS = 30.0
 #: Waiting at a time, for each environment.
-_MOST = max(2, min(2 * (os.cpu_count() or 2), 8))
+_MOST = max(4, min(3 * (os.cpu_count() or 2), 12))
+#: With fewer, others are made at once; before that, when no component has come for a moment: making them takes the
+#: processor from the components that run.
+_FEW = _MOST // 2
+_MOMENT_SECONDS = 0.25
 #: After so long without a component, none is kept waiting.
 _IDLE_SECONDS = 60.0
 #: Variables that are read when an interpreter or a library is loaded: too late for one that is.
@@ -118,12 +122,12 @@ class WarmInterpreters:
             with self._changed:
                 environment = self._missing()
                 while environment is None:
-                    left = self._last_asked + _IDLE_SECONDS - time.monotonic()
-                    if self._closed or left <= 0:
+                    quiet = time.monotonic() - self._last_asked
+                    if self._closed or quiet >= _IDLE_SECONDS:
                         self._thread = None
                         self._wanted.clear()
                         break
-                    self._changed.wait(left)
+                    self._changed.wait((_IDLE_SECONDS if quiet >= _MOMENT_SECONDS else _MOMENT_SECONDS) - quiet)
                     environment = self._missing()
             if environment is None:
                 self._discard_all()
@@ -139,8 +143,9 @@ class WarmInterpreters:
         """An environment of which another one should wait."""
         if self._closed:
             return None
+        enough = _MOST if time.monotonic() - self._last_asked >= _MOMENT_SECONDS else _FEW
         for root, environment in self._wanted.items():
-            if len(self._waiting.get(root, ())) < _MOST:
+            if len(self._waiting.get(root, ())) < enough:
                 return environment
         return None
 

@@ -12,7 +12,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from datetime import datetime
 from typing import Any
 
@@ -48,6 +48,8 @@ logger = logging.getLogger(__name__)
 #: Runs at a time; the others are PENDING until a place is free.
 MOST_AT_A_TIME = 64
 _NOUN = "pipeline"
+#: How long `close` waits for what it stopped.
+_CLOSE_SECONDS = 10
 #: The label that every run gets; its value is the run's numeric id.
 BILLING_LABEL = "vertex-ai-pipelines-run-billing-id"
 #: How often a run that waits looks at the emulator's clock, which may be moved.
@@ -97,6 +99,7 @@ class _Run:
         self.line = _Line(clock)
         self.future: Future[None] | None = None
         self.engine: Engine | None = None
+        self.steps: Steps | None = None
         self.is_stopped = False
         """the emulator ends"""
         self.over = threading.Event()
@@ -221,18 +224,24 @@ class PipelineRuns:
 
     def close(self) -> None:
         """Fail what is not over, as the emulator ends."""
-        self._settle()
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for run in list(self._runs.values()):
+        runs = list(self._runs.values())
+        for run in runs:
             run.stop()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        # Once no run writes any more.
+        wait([run.future for run in runs if run.future is not None], timeout=_CLOSE_SECONDS)
+        self._settle()
 
     def _settle(self) -> None:
         """End whatever nothing else will end, because the emulator stops or was killed."""
         error = job_failure.interrupted(_NOUN)
         for name in self._lifecycle.unfinished():
-            for detail in self._details.unfinished(name):
-                self._interrupt(name, detail, error)
+            self._interrupt_tasks(name, error)
         self._lifecycle.settle(_NOUN)
+
+    def _interrupt_tasks(self, job: str, error: Any) -> None:
+        for detail in self._details.unfinished(job):
+            self._interrupt(job, detail, error)
 
     def _interrupt(self, job: str, detail: PipelineTaskDetail, error: Any) -> None:
         now = self._clock.now()
@@ -257,6 +266,9 @@ class PipelineRuns:
             logger.exception("%s failed inside the emulator", name)
             state, error = State.FAILED, job_failure.status(Code.INTERNAL, f"Internal error: {raised}")
         try:
+            if run.steps is not None and run.engine is not None and not run.engine.is_over and not run.is_stopped:
+                run.steps.abandon()
+                self._interrupt_tasks(name, error)
             if not run.is_stopped:
                 ended = self._lifecycle.end(name, state, error)
                 if ended is not None:
@@ -297,7 +309,7 @@ class PipelineRuns:
         )
         inputs = fit(run.pipeline.root, run.inputs, Scope(facts, facts.job_id, 0), may_lack=False)
         engine = steps.engine = Engine(run.pipeline, facts, inputs, steps, fails_fast=run.fails_fast)
-        run.engine = engine
+        run.engine, run.steps = engine, steps
         engine.start()
         while not engine.is_over:
             run.line.next()()

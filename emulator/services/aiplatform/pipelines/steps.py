@@ -101,6 +101,12 @@ class Steps:
         else:
             self._jobs.cancel(container.job)
 
+    def abandon(self) -> None:
+        """Stop all that runs, because nobody will hear of its end."""
+        for container in self._at_work.values():
+            if container.job:
+                self._jobs.cancel(container.job)
+
     def _import(self, leaf: Leaf, body: ImporterBody) -> None:
         scope = self._scope(leaf)
         named = leaf.inputs.parameters.get(body.uri_parameter, "") if body.uri_parameter else body.uri
@@ -225,7 +231,8 @@ class Steps:
                         stored.state = Artifact.LIVE
 
                     self._lineage.update_artifact(artifact.name, fill)
-            self._end(container.leaf, TaskState.SUCCEEDED, left)
+        # Outside of the transaction: what comes next begins within this call.
+        self._end(container.leaf, TaskState.SUCCEEDED, left)
 
     def _fail(self, container: _Container, why: str) -> None:
         """Try again after a pause, or let the task fail."""
