@@ -125,10 +125,13 @@ def evaluate(
     truth = rows[data.LABEL].to_numpy(dtype="int64")
     predicted = scores(str(Path(model.path) / "model.joblib"), features.matrix(rows))
     measured = evaluate.evaluate(truth, predicted)
-    for name in ("auc_roc", "auc_pr", "log_loss", "accuracy", "base_rate", "rows"):
-        if measured[name] is not None:
-            metrics.log_metric(name, measured[name])
     schema = evaluate.classification_metrics(truth, predicted)
+    # Named as in a model's evaluation, so that runs of jobs and of pipelines compare.
+    for name in ("auRoc", "auPrc", "logLoss"):
+        if name in schema:
+            metrics.log_metric(name, schema[name])
+    for name in ("accuracy", "base_rate", "rows"):
+        metrics.log_metric(name, measured[name])
     points = schema["confidenceMetrics"]
     classification.log_roc_curve(
         [point["falsePositiveRate"] for point in points],

@@ -104,7 +104,7 @@ def test_steps_train_measure_and_compare(steps: Steps, generated: Path, tmp_path
     components.evaluate.python_func(
         model=champion, test_rows=rows["test_rows"], metrics=metrics, classification=classification
     )
-    assert metrics.metadata["auc_roc"] == pytest.approx(measured["auc_roc"])
+    assert metrics.metadata["auRoc"] == pytest.approx(measured["auc_roc"])
     matrix = classification.metadata["confusionMatrix"]["rows"]
     assert [row["row"] for row in matrix] == measured["confusion_matrix"]
 
