@@ -14,6 +14,8 @@ TRAINING = "selfloop-training"
 DATA = "selfloop-data"
 RUN = "selfloop-run"
 """run of an experiment, on the training pipeline that it is of"""
+PIPELINE = "selfloop-pipeline"
+"""of a run: key under pipelines"""
 COMMIT = "git-commit"
 DIRTY = "git-dirty"
 

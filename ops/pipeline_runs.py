@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.tree import Tree
 
+from ops import labels
 from ops.clients import TIMEOUT_SECONDS, Clients
 from ops.config import Config
 from ops.errors import OpsError, ResourceNotFound
@@ -101,9 +102,6 @@ def find(config: Config, clients: Clients, run: str, pipeline: str | None = None
     """
     from google.api_core.exceptions import NotFound
 
-    from ops.labels import owner_filter
-    from ops.pipelines import PIPELINE
-
     if run and run != _LATEST:
         try:
             return clients.pipelines.get_pipeline_job(
@@ -111,8 +109,8 @@ def find(config: Config, clients: Clients, run: str, pipeline: str | None = None
             )
         except NotFound:
             raise ResourceNotFound(f"there is no run {run} in {config.parent}; list them: inv pipeline.list") from None
-    chosen = f" AND labels.{PIPELINE}={pipeline}" if pipeline else ""
-    request = {"parent": config.parent, "filter": owner_filter(config) + chosen, "order_by": "create_time desc"}
+    chosen = f" AND labels.{labels.PIPELINE}={pipeline}" if pipeline else ""
+    request = {"parent": config.parent, "filter": labels.owner_filter(config) + chosen, "order_by": "create_time desc"}
     for listed in clients.pipelines.list_pipeline_jobs(request, timeout=TIMEOUT_SECONDS):
         # A list leaves details out.
         return clients.pipelines.get_pipeline_job(name=listed.name, timeout=TIMEOUT_SECONDS)
@@ -121,10 +119,7 @@ def find(config: Config, clients: Clients, run: str, pipeline: str | None = None
 
 def runs(config: Config, clients: Clients, limit: int) -> list[dict[str, object]]:
     """The environment's runs, newest first: id, pipeline, state, when it was made, seconds."""
-    from ops.labels import owner_filter
-    from ops.pipelines import PIPELINE
-
-    request = {"parent": config.parent, "filter": owner_filter(config), "order_by": "create_time desc"}
+    request = {"parent": config.parent, "filter": labels.owner_filter(config), "order_by": "create_time desc"}
     found: list[dict[str, object]] = []
     for job in clients.pipelines.list_pipeline_jobs(request, timeout=TIMEOUT_SECONDS):
         if len(found) == limit:
@@ -133,7 +128,7 @@ def runs(config: Config, clients: Clients, limit: int) -> list[dict[str, object]
         found.append(
             {
                 "run": job.name.rsplit("/", 1)[-1],
-                "pipeline": job.labels.get(PIPELINE, job.display_name),
+                "pipeline": job.labels.get(labels.PIPELINE, job.display_name),
                 "state": state_of(job),
                 "create_time": created.isoformat(timespec="seconds"),
                 "seconds": _seconds(job),

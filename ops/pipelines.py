@@ -27,8 +27,6 @@ COMPILE_SECONDS = 120
 POLL_SECONDS = (0.2, 5.0)
 """first and longest wait between two looks"""
 POLL_GROWTH = 1.2
-PIPELINE = "selfloop-pipeline"
-"""label: key under pipelines"""
 
 
 class RunInterrupted(OpsError):
@@ -216,7 +214,7 @@ def _pipeline_job(config: Config, key: str, spec: Mapping[str, Any], generation:
     job: dict[str, Any] = {
         "display_name": key,
         "pipeline_spec": _with_caching(spec, declared.enable_caching),
-        "labels": labels.owned(config, declared.labels) | labels.provenance() | {PIPELINE: key},
+        "labels": labels.owned(config, declared.labels) | labels.provenance() | {labels.PIPELINE: key},
         "runtime_config": {
             "gcs_output_directory": f"gs://{config.bucket_name(model.bucket)}/pipelines",
             "parameter_values": {name: value for name, value in wanted.items() if name in known},
