@@ -35,6 +35,7 @@ from emulator.core.service import Context, GapicService
 from emulator.core.state import Collection
 from emulator.services.aiplatform.custom_jobs import CustomJobs
 from emulator.services.aiplatform.lifecycle import is_over
+from emulator.services.aiplatform.metadata.tracked import TrackedResources
 from emulator.services.aiplatform.names import location_of, new_parent, resource_name
 from emulator.services.aiplatform.persistent_resources import check_available
 from emulator.services.aiplatform.state import AiplatformState
@@ -58,7 +59,9 @@ class JobService(GapicService):
         operations: Operations,
         jobs: CustomJobs,
         tuning: TuningJobs,
+        tracked: TrackedResources,
     ) -> None:
+        self._tracked = tracked
         self._state = state
         self._projects = projects
         self._operations = operations
@@ -74,7 +77,11 @@ class JobService(GapicService):
         errors.check_labels(request.custom_job.labels)
         check_job_spec(request.custom_job.job_spec, errors, "job_spec")
         check_available(self._state.persistent_resources, location.parent, request.custom_job.job_spec)
-        return self._jobs.create(location, self._jobs.new_name(location), request.custom_job)
+        created = self._jobs.create(location, self._jobs.new_name(location), request.custom_job)
+        if created.job_spec.experiment_run:
+            run = self._projects.canonical(created.job_spec.experiment_run)
+            self._tracked.add_custom_job(location, created, run)
+        return created
 
     def get_custom_job(self, request: GetCustomJobRequest, context: Context) -> CustomJob:
         """The job as it is; for clients that come back late, once it is over."""

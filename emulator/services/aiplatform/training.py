@@ -75,7 +75,14 @@ class Training:
         schedule.add(schedules)
         self._pipelines.when_over.append(schedules.run_is_over)
         self.services = [
-            JobService(state=state, projects=projects, operations=operations, jobs=self._jobs, tuning=self._tuning),
+            JobService(
+                state=state,
+                projects=projects,
+                operations=operations,
+                jobs=self._jobs,
+                tuning=self._tuning,
+                tracked=tracked,
+            ),
             PipelineService(
                 state=state,
                 clock=clock,

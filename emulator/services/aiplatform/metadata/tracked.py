@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from selfloop_apis.aiplatform_v1 import Artifact, Dataset, Execution, Model, TrainingPipeline
+from selfloop_apis.aiplatform_v1 import Artifact, Context, CustomJob, Dataset, Execution, Model, TrainingPipeline
 
 from emulator.core.ids import new_id
 from emulator.services.aiplatform.metadata.graph import MetadataGraph
@@ -36,6 +36,20 @@ class TrackedResources:
     def add_dataset(self, location: Location, dataset: Dataset) -> str:
         """The name of a new artifact for a dataset."""
         return self._add(location, "google.VertexDataset", dataset.name, dataset.display_name)
+
+    def add_custom_job(self, location: Location, job: CustomJob, run: str) -> None:
+        """Name a job in the run of an experiment that it was given; run: the run's context, which may be unknown."""
+        page = f"https://console.cloud.google.com/ai/platform/locations/{location.region}/training"
+        entry = {
+            "custom_job_resource_name": job.name,
+            "custom_job_console_uri": f"{page}/{last_part(job.name)}?project={location.project_id}",
+        }
+
+        def add(context: Context) -> None:
+            context.metadata.get_or_create_list("_custom_jobs").add_struct().update(entry)
+
+        if self._graph.contexts.find(run) is not None:
+            self._graph.contexts.update(run, add)
 
     def add_training(
         self, location: Location, pipeline: TrainingPipeline, job: str, inputs: Iterable[str], outputs: Iterable[str]

@@ -198,3 +198,19 @@ def test_registered_model_and_dataset_are_artifacts_that_executions_take(init: A
     # The SDK finds the artifact that the registration made, and makes no other.
     assert [found.name for found in sdk.Artifact.list(filter='schema_title="google.VertexModel"')] == [artifact.name]
     assert [found.name for found in one.get_output_artifacts()] == [artifact.name]
+
+
+def test_custom_job_of_a_run_is_named_in_it_and_logs_to_it(init: Any, project: str) -> None:
+    sdk = init(experiment="taxi", experiment_tensorboard=False, staging_bucket=f"gs://{project}-staging")
+    run = sdk.start_run("first")
+    environment = "import os; print(os.environ['AIP_EXPERIMENT_NAME'], os.environ['AIP_EXPERIMENT_RUN_NAME'])"
+    container = {"image_uri": "python:3.11", "command": ["python3", "-c", environment]}
+    pool = {"machine_spec": {"machine_type": "n1-standard-4"}, "replica_count": 1, "container_spec": container}
+    job = sdk.CustomJob(display_name="a job", worker_pool_specs=[pool])
+    job.submit(experiment="taxi", experiment_run="first", service_account="trainer@example.iam.gserviceaccount.com")
+    sdk.end_run()
+    (named,) = sdk.ExperimentRun("first", experiment="taxi").get_logged_custom_jobs()
+    assert named.resource_name == job.resource_name
+    assert named.job_spec.experiment_run == run.resource_name
+    job.wait_for_resource_creation()
+    job.wait()
