@@ -6,7 +6,7 @@ Source: https://cloud.google.com/vertex-ai/docs/reference/rpc/google.cloud.aipla
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -219,7 +219,7 @@ class TensorboardService(GapicService):
         if request.max_data_points < -1:
             raise InvalidArgument("max_data_points must be positive, or -1 for all.")
         most = request.max_data_points or _most(series)
-        test = filters.compile(request.filter, v1.TimeSeriesDataPoint, ("step", "wall_time"))
+        test = _point_filter(request.filter) if request.filter else None
         points = self._tree.points.sample(series, self._tree.points.count(series.name) if most == -1 else most, test)
         return v1.ReadTensorboardTimeSeriesDataResponse(time_series_data=_data(series, points))
 
@@ -246,7 +246,7 @@ class TensorboardService(GapicService):
         if request.order_by not in ("", "step", "step asc", "step desc"):
             raise InvalidArgument(f'Invalid order_by "{request.order_by[:200]}": points are ordered by step.')
         size = min(request.page_size or _EXPORT_PAGE, _LARGEST_EXPORT_PAGE)
-        test = filters.compile(request.filter, v1.TimeSeriesDataPoint, ("step", "wall_time"))
+        test = _point_filter(request.filter)
         points = self._tree.points.read(
             series, after=_step_of(request.page_token), descending=request.order_by == "step desc"
         )
@@ -296,6 +296,10 @@ def _most(series: v1.TensorboardTimeSeries) -> int:
 def _data(series: v1.TensorboardTimeSeries, points: Iterator[v1.TimeSeriesDataPoint]) -> v1.TimeSeriesData:
     series_id = series.name.rpartition("/")[2]
     return v1.TimeSeriesData(tensorboard_time_series_id=series_id, value_type=series.value_type, values=points)
+
+
+def _point_filter(text: str) -> Callable[[v1.TimeSeriesDataPoint], bool]:
+    return filters.compile(text, v1.TimeSeriesDataPoint, ("step", "wall_time"))
 
 
 def _step_of(token: str) -> int | None:

@@ -9,7 +9,12 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from selfloop_apis.aiplatform_v1 import TensorboardBlob, TensorboardTimeSeries, TimeSeriesDataPoint
+from selfloop_apis.aiplatform_v1 import (
+    TensorboardBlob,
+    TensorboardBlobSequence,
+    TensorboardTimeSeries,
+    TimeSeriesDataPoint,
+)
 
 from emulator.core.ids import new_id
 from emulator.core.state import Database
@@ -47,28 +52,29 @@ class Points:
         self, series: TensorboardTimeSeries, *, after: int | None = None, descending: bool = False
     ) -> Iterator[TimeSeriesDataPoint]:
         """Points without the bytes of blobs. after: the step behind which to begin."""
-        for row in self._rows(series.name, after, descending=descending):
-            point = _point(row, series.value_type)
-            for blob in point.blobs.values if point.HasField("blobs") else ():
-                blob.ClearField("data")
-            yield point
+        rows = self._rows(series.name, after, descending=descending)
+        return (_point(row, series.value_type) for row in rows)
 
     def sample(
-        self, series: TensorboardTimeSeries, most: int, test: Callable[[TimeSeriesDataPoint], bool] = lambda _: True
+        self, series: TensorboardTimeSeries, most: int, test: Callable[[TimeSeriesDataPoint], bool] | None = None
     ) -> Iterator[TimeSeriesDataPoint]:
-        """At most so many of the points that pass a test, evenly spaced, the first and the last among them."""
-        passing = (point for point in self.read(series) if test(point))
-        total = sum(1 for point in self.read(series) if test(point)) if self.count(series.name) > most else 0
-        if total <= most:
-            yield from passing
-            return
-        wanted = {round(index * (total - 1) / (most - 1)) for index in range(most)} if most > 1 else {total - 1}
-        yield from (point for index, point in enumerate(passing) if index in wanted)
+        """At most so many of the points, those that pass a test if there is one; evenly spaced, with both ends."""
+
+        def rows() -> Iterator[Any]:
+            found = self._rows(series.name, None, descending=False)
+            return found if test is None else (row for row in found if test(_point(row, series.value_type)))
+
+        total = self.count(series.name)
+        if test is not None and total > most:
+            total = sum(1 for _ in rows())
+        wanted = _evenly(most, total)
+        # A row that is passed over is never made a message.
+        return (_point(row, series.value_type) for index, row in enumerate(rows()) if index in wanted)
 
     def blobs(self, name: str, ids: set[str]) -> Iterator[TensorboardBlob]:
         """The blobs of these ids whose bytes were written with them."""
         for row in self._rows(name, None, descending=False):
-            for blob in _point(row, TensorboardTimeSeries.BLOB_SEQUENCE).blobs.values:
+            for blob in TensorboardBlobSequence.FromString(row["data"]).values:
                 if blob.id in ids and blob.data:
                     yield blob
 
@@ -110,6 +116,13 @@ def _row(point: TimeSeriesDataPoint) -> tuple[int, int, float | None, bytes | No
     return point.step, wall_nanos, None, point.tensor.SerializeToString()
 
 
+def _evenly(most: int, total: int) -> range | set[int]:
+    """So many of the indexes below a total, the first and the last among them; of one, the last."""
+    if total <= most:
+        return range(total)
+    return {round(index * (total - 1) / (most - 1)) for index in range(most)} if most > 1 else {total - 1}
+
+
 def _point(row: Any, kind: TensorboardTimeSeries.ValueType.ValueType) -> TimeSeriesDataPoint:
     point = TimeSeriesDataPoint(step=row["step"])
     point.wall_time.seconds, point.wall_time.nanos = divmod(row["wall_nanos"], _NANOS)
@@ -119,4 +132,6 @@ def _point(row: Any, kind: TensorboardTimeSeries.ValueType.ValueType) -> TimeSer
         point.tensor.ParseFromString(row["data"])
     else:
         point.blobs.ParseFromString(row["data"])
+        for blob in point.blobs.values:
+            blob.ClearField("data")
     return point
