@@ -39,8 +39,8 @@ from emulator.services.aiplatform.metadata.tracked import TrackedResources
 from emulator.services.aiplatform.names import location_of, new_parent, resource_name
 from emulator.services.aiplatform.persistent_resources import check_available
 from emulator.services.aiplatform.state import AiplatformState
-from emulator.services.aiplatform.study_spec import check_tuning_job
-from emulator.services.aiplatform.tuning_jobs import TuningJobs
+from emulator.services.aiplatform.tuning.jobs import TuningJobs
+from emulator.services.aiplatform.tuning.spec import check_tuning_job
 from emulator.services.aiplatform.validation import FoundErrors
 from emulator.services.aiplatform.worker_pools import check_job_spec
 

@@ -25,7 +25,7 @@ from emulator.services.aiplatform.schedules import Schedules
 from emulator.services.aiplatform.state import AiplatformState
 from emulator.services.aiplatform.training_data import TrainingData
 from emulator.services.aiplatform.training_runs import TrainingRuns
-from emulator.services.aiplatform.tuning_jobs import TuningJobs
+from emulator.services.aiplatform.tuning.jobs import TuningJobs
 
 
 class Training:

@@ -19,7 +19,7 @@ from typing import Any
 
 from selfloop_apis.aiplatform_v1 import Measurement, StudySpec
 
-from emulator.services.aiplatform.study_search import is_minimized
+from emulator.services.aiplatform.tuning.search import is_minimized
 
 _MOST_BYTES = 1 << 20
 #: Steps kept of one trial; a job's resource holds them all.

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from selfloop_apis.aiplatform_v1 import Measurement, StudySpec
 
-from emulator.services.aiplatform.study_search import BayesianSearch, GridSearch, RandomSearch
-from emulator.services.aiplatform.study_space import flag
-from emulator.services.aiplatform.trial_reports import falls_behind
+from emulator.services.aiplatform.tuning.reports import falls_behind
+from emulator.services.aiplatform.tuning.search import BayesianSearch, GridSearch, RandomSearch
+from emulator.services.aiplatform.tuning.space import flag
 
 SCALES = ["UNIT_LINEAR_SCALE", "UNIT_LOG_SCALE", "UNIT_REVERSE_LOG_SCALE"]
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from selfloop_apis.aiplatform_v1 import StudySpec
 
-from emulator.services.aiplatform.study_space import choose_point
+from emulator.services.aiplatform.tuning.space import choose_point
 
 
 class Search(Protocol):

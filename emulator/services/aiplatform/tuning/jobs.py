@@ -32,9 +32,9 @@ from emulator.services.aiplatform.job_logs import JobLog
 from emulator.services.aiplatform.lifecycle import Lifecycle, State, is_over, state_of
 from emulator.services.aiplatform.names import Location
 from emulator.services.aiplatform.state import AiplatformState
-from emulator.services.aiplatform.study_search import search_for
-from emulator.services.aiplatform.study_space import flag
-from emulator.services.aiplatform.trial_reports import TrialReports, falls_behind, values_of
+from emulator.services.aiplatform.tuning.reports import TrialReports, falls_behind, values_of
+from emulator.services.aiplatform.tuning.search import search_for
+from emulator.services.aiplatform.tuning.space import flag
 
 logger = logging.getLogger(__name__)
 

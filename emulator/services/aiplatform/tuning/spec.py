@@ -48,7 +48,7 @@ def check_tuning_job(job: HyperparameterTuningJob) -> None:
     for field in _UNSUPPORTED:
         if job.study_spec.HasField(field):  # type: ignore[arg-type]  # the stub knows each name by itself
             raise MethodNotImplemented(
-                f"study_spec.{field} is not emulated yet; add it to emulator/services/aiplatform/tuning_jobs.py"
+                f"study_spec.{field} is not emulated yet; add it to emulator/services/aiplatform/tuning/jobs.py"
             )
 
 
