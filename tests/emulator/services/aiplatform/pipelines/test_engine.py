@@ -10,7 +10,7 @@ import pytest
 from emulator.services.aiplatform.pipelines.compiler import compile_spec
 from emulator.services.aiplatform.pipelines.engine import Engine
 from emulator.services.aiplatform.pipelines.nodes import Failure, Leaf, Node, TaskState, below
-from emulator.services.aiplatform.pipelines.values import Values
+from emulator.services.aiplatform.pipelines.values import Artifact, Values
 from tests.emulator.services.aiplatform.pipelines.specs import constant, dag, leaf, output, parameters, spec, task
 from tests.emulator.services.aiplatform.pipelines.test_placeholders import RUN
 
@@ -278,6 +278,28 @@ def test_loop_over_an_output_takes_a_list_and_nothing_else() -> None:
     hands, engine = started(document)
     hands.end("make", 5)
     assert states(engine)["each"] == "FAILED"
+
+
+def test_loop_over_artifacts_gives_each_to_an_iteration() -> None:
+    dataset = {"artifactType": {"schemaTitle": "system.Dataset", "schemaVersion": "0.0.1"}}
+    taker, maker = leaf(), leaf(outputs={"Output": "NUMBER_INTEGER"})
+    taker["inputDefinitions"]["artifacts"] = {"data": dataset}
+    maker["outputDefinitions"]["artifacts"] = {"many": dataset | {"isArtifactList": True}}
+    take = task("take", inputs={"artifacts": {"data": {"componentInputArtifact": "item"}}})
+    body = dag({"take": take})
+    body["inputDefinitions"]["artifacts"] = {"item": dataset, "all": dataset | {"isArtifactList": True}}
+    produced = {"taskOutputArtifact": {"producerTask": "make", "outputArtifactKey": "many"}}
+    each = task(
+        "each",
+        "make",
+        inputs={"artifacts": {"all": produced}},
+        artifactIterator={"itemInput": "item", "items": {"inputArtifact": "all"}},
+    )
+    document = spec({"make": task("make"), "each": each}, {"make": maker, "take": taker, "each": body})
+    hands, engine = started(document)
+    made = [Artifact(f"artifacts/{number}", "system.Dataset", "0.0.1", f"gs://b/{number}") for number in range(3)]
+    engine.leaf_ends(hands.running.pop("make"), TaskState.SUCCEEDED, Values({}, {"many": made}))
+    assert [leaf.inputs.artifacts["data"] for leaf in hands.running.values()] == [[one] for one in made]
 
 
 def test_a_thousand_tasks_in_a_row_need_no_deep_stack() -> None:
