@@ -171,3 +171,14 @@ def test_gcloud_is_told_which_method_is_absent(
         request.write_text(json.dumps(requests[verb.removeprefix("stream-")]))
         with pytest.raises(GcloudError, match=rf"PredictionService\.{method} is not emulated yet"):
             gcloud("endpoints", verb, name.rpartition("/")[2], f"--json-request={request}")
+
+
+def test_gcloud_makes_changes_lists_and_deletes_tensorboards(gcloud: Callable[..., Any]) -> None:
+    gcloud("tensorboards", "create", "--display-name=mine", "--labels=a=b")
+    (made,) = gcloud("tensorboards", "list")
+    number = made["name"].rpartition("/")[2]
+    gcloud("tensorboards", "update", number, "--display-name=other", "--update-labels=c=d")
+    shown = gcloud("tensorboards", "describe", number)
+    assert (shown["displayName"], shown["labels"]) == ("other", {"a": "b", "c": "d"})
+    gcloud("tensorboards", "delete", number)
+    assert gcloud("tensorboards", "list") == []

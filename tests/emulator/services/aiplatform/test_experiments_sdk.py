@@ -214,3 +214,14 @@ def test_custom_job_of_a_run_is_named_in_it_and_logs_to_it(init: Any, project: s
     assert named.job_spec.experiment_run == run.resource_name
     job.wait_for_resource_creation()
     job.wait()
+
+
+def test_what_two_writers_log_at_a_time_is_all_kept(init: Any) -> None:
+    sdk = init(experiment="taxi", experiment_tensorboard=False)
+    with sdk.start_run("first"):
+        pass
+    writers = [sdk.ExperimentRun("first", experiment="taxi") for _ in range(4)]
+    # Each of them read the run before any wrote to it; the etag tells them, and the SDK reads again.
+    for number, writer in enumerate(writers):
+        writer.log_metrics({f"metric-{number}": number})
+    assert len(sdk.ExperimentRun("first", experiment="taxi").get_metrics()) == 4
