@@ -53,6 +53,7 @@ def _secrets() -> str:
 
 CHECKS = (
     Check("style (ruff)", _program("ruff", "check", "--quiet")),
+    Check("form (ruff format)", _program("ruff", "format", "--check", "--quiet")),
     Check("imports (lint-imports)", _program("lint-imports")),
     Check("YAML (yamllint)", _yaml),
     Check("secrets", _secrets),

@@ -2,26 +2,19 @@
 
 # No `from __future__ import annotations`: kfp reads the annotations themselves.
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from kfp import compiler, dsl
+from kfp import dsl
 
-from ml.pipelines import components
+from ml.pipelines import compiling, components
 from ml.taxi_tips.model import Parameters
 
 NAME = "taxi-tips-training"
 _DEFAULTS = Parameters()
 
 
-def compile_to(target: Path, code: str) -> None:
-    """Write the pipeline as YAML. code: the zipped `ml` package below /gcs, which every step finds its code in."""
-    compiler.Compiler().compile(training(code), str(target))
-
-
 def training(code: str) -> dsl.graph_component.GraphComponent:
-    """The pipeline whose steps take their code from there."""
+    """The pipeline. code: the zipped `ml` package below /gcs, which every step finds its code in."""
 
     def with_code(task: dsl.PipelineTask) -> dsl.PipelineTask:
         return task.set_env_variable("PYTHONPATH", code)
@@ -107,13 +100,7 @@ def training(code: str) -> dsl.graph_component.GraphComponent:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compile the training pipeline; its steps take their code from a zip below /gcs."""
-    parser = argparse.ArgumentParser(prog="python -m ml.pipelines.training", description=main.__doc__)
-    parser.add_argument("--code", required=True, help="path of the zipped ml package in the steps' containers")
-    parser.add_argument("--out", required=True, type=Path, help="the YAML file to write")
-    arguments = parser.parse_args(argv)
-    compile_to(arguments.out, arguments.code)
-    return 0
+    return compiling.main("ml.pipelines.training", training, argv)
 
 
 if __name__ == "__main__":

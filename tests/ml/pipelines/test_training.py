@@ -21,7 +21,7 @@ METRICS_FILE = "metrics.json"
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Any:
     file = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
-    training.compile_to(file, CODE)
+    assert training.main(["--code", CODE, "--out", str(file)]) == 0
     return YAML(typ="safe").load(file)
 
 
