@@ -135,6 +135,43 @@ def test_compile_offers_computed_fields() -> None:
     assert not test(aiplatform_v1.Model(name="projects/1/locations/l/models/77"))
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("metadata.accuracy.number_value >= 0.5", True),
+        ("metadata.accuracy.numberValue = 0.75", True),
+        ('metadata.accuracy.string_value = "0.75"', False),
+        ('metadata."input:depth".number_value < 3', False),
+        ('metadata.inner.struct_value.name.string_value:"t*"', True),
+        ("metadata.is_best.bool_value = true", True),
+        ("metadata.accuracy:*", True),
+        ("metadata.missing:*", False),
+        ('in_context("one")', True),
+        ('NOT in_context("two") AND uri:"gs://*"', True),
+        ('uri:"nothing","gs://b/*"', True),
+    ],
+)
+def test_compile_goes_into_structs_and_calls_functions(text: str, expected: bool) -> None:
+    artifact = aiplatform_v1.Artifact(uri="gs://b/model")
+    artifact.metadata.update({"accuracy": 0.75, "input:depth": 3, "is_best": True, "inner": {"name": "taxi"}})
+    functions = {"in_context": lambda name: lambda message: name == "one"}
+    compiled = filters.compile(text, aiplatform_v1.Artifact, ("uri", "metadata"), functions=functions)
+    assert compiled(artifact) is expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "metadata = 1", "metadata.a = 1", "metadata.a.number_value = x", "metadata.a.list_value = 1",
+        "metadata.a.string_value.b.number_value = 1", "in_context()", "in_context(one", "elsewhere(one)", 'uri="a","b"',
+        "(((uri:*)))",
+    ],
+)  # fmt: skip
+def test_compile_of_bad_struct_call_or_depth_is_invalid_argument(text: str) -> None:
+    with pytest.raises(InvalidArgument):
+        filters.compile(text, aiplatform_v1.Artifact, ("uri", "metadata"), functions={}, deepest=2)
+
+
 def test_compile_takes_a_resource_name_with_either_form_of_the_project() -> None:
     test = filters.compile(
         'display_name="projects/my-project/x"',
