@@ -218,9 +218,13 @@ def register(
     description: str,
     serving_image_uri: str,
     labels: dict,
+    pipeline_job: str,
     model: Input[Model],
 ) -> str:
-    """Register the model as the new default version, with its evaluation; gives back `…/models/M@V`."""
+    """Register the model as the new default version, with its evaluation; gives back `…/models/M@V`.
+
+    pipeline_job: resource name of the job that this is a step of, to which the version's lineage leads.
+    """
     import json
     from pathlib import Path
     from typing import Any
@@ -240,6 +244,7 @@ def register(
             "artifact_uri": model.uri,
             "container_spec": {"image_uri": serving_image_uri},
             "labels": labels,
+            "pipeline_job": pipeline_job,
             "version_aliases": ["default"],
             "version_description": "registered by the training pipeline",
         },

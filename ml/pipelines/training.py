@@ -80,6 +80,7 @@ def training(code: str) -> dsl.graph_component.GraphComponent:
                 description=description,
                 serving_image_uri=serving_image_uri,
                 labels=labels,
+                pipeline_job=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER,
                 model=model,
             )
             registered.set_caching_options(enable_caching=False)

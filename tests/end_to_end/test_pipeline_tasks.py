@@ -15,6 +15,15 @@ from ops.config import ROOT
 from tests.conftest import Emulator
 
 TASK_SECONDS = 240
+LINEAGE = """
+import json
+from google.cloud import aiplatform
+aiplatform.init(project="pipeline-tasks", location="us-central1")
+artifact = aiplatform.Artifact(aiplatform.Model("taxi-tips").gca_resource.metadata_artifact)
+graph = artifact.api_client.query_artifact_lineage_subgraph(artifact=artifact.resource_name)
+(run,) = [one for one in graph.executions if one.schema_title == "system.Run"]
+print(json.dumps({"run": run.display_name, "parameters": dict(aiplatform.Execution(run.name).metadata)}, default=str))
+"""
 Task = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -70,6 +79,10 @@ def test_pipeline_run_registers_and_deploys_the_first_version(inv: Task, first: 
     assert [version["version_id"] for version in model["versions"]] == ["1"]
     assert model["versions"][0]["metrics"]["auRoc"] > 0.5
     assert len(inv("predict", "--rows=3").stdout.splitlines()) == 3
+    # The version leads back to the run, and so to its parameters.
+    lineage = json.loads(inv("emulator.exec", "--", sys.executable, "-c", LINEAGE).stdout)
+    assert lineage["run"] == first
+    assert lineage["parameters"]["input:model_id"] == "taxi-tips"
     # What the pipeline made is what the configuration declares.
     assert "no changes" in inv("plan").stdout
 
