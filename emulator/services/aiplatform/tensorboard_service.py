@@ -54,7 +54,13 @@ class TensorboardService(GapicService):
     def list_tensorboards(self, request: v1.ListTensorboardsRequest, context: Context) -> v1.ListTensorboardsResponse:
         parent = location_of(self._projects, request.parent).parent
         page = self._page(
-            self._tree.tensorboards.list(parent), request, v1.Tensorboard, "labels", "is_default", default_size=100
+            self._tree.tensorboards.list(parent),
+            request,
+            v1.Tensorboard,
+            "labels",
+            "is_default",
+            default_size=100,
+            largest_size=100,
         )
         return v1.ListTensorboardsResponse(tensorboards=page.items, next_page_token=page.next_page_token)
 
@@ -269,7 +275,13 @@ class TensorboardService(GapicService):
             raise NotFound(f"{series.name} has no bytes of the blobs {', '.join(sorted(missing))}.")
 
     def _page(
-        self, items: list[T], request: Any, message_type: type[T], *filterable: str, default_size: int = 50
+        self,
+        items: list[T],
+        request: Any,
+        message_type: type[T],
+        *filterable: str,
+        default_size: int = 50,
+        largest_size: int = 1000,
     ) -> pagination.Page[T]:
         return pagination.page(
             items,
@@ -279,7 +291,7 @@ class TensorboardService(GapicService):
             canonical=self._projects.canonical,
             sortable=("name", "display_name", "create_time", "update_time"),
             default_size=default_size,
-            largest_size=max(100, default_size) if default_size == 100 else 1000,
+            largest_size=largest_size,
         )
 
     def _deleted(self, parent: str, context: Context) -> Any:
