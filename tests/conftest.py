@@ -53,6 +53,13 @@ def wait_until(condition: Callable[[], Any], seconds: float = 30, every: float =
     return pytest.fail(f"nothing of the kind within {seconds} s")
 
 
+def _forget_credentials() -> None:
+    """The Vertex SDK keeps what it has found once, which is one emulator's, for the whole process."""
+    initializer = sys.modules.get("google.cloud.aiplatform.initializer")
+    if initializer is not None:
+        initializer.global_config._credentials = None
+
+
 @dataclass
 class Emulator:
     """A running emulator process."""
@@ -110,11 +117,13 @@ class Emulator:
         """The exports in this process's own environment, for the time of a `with`."""
         before = dict(os.environ)
         os.environ.update(self.variables)
+        _forget_credentials()
         try:
             yield
         finally:
             os.environ.clear()
             os.environ.update(before)
+            _forget_credentials()
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """End the process; SIGKILL for a crash."""
