@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -91,7 +92,10 @@ def moved_emulator(emulator: Emulator, tmp_path_factory: pytest.TempPathFactory)
     """An emulator of this module's own, for its clock is moved."""
     from tests.conftest import start_emulator
 
-    running = start_emulator(tmp_path_factory.mktemp("schedules") / "state")
+    state = tmp_path_factory.mktemp("schedules") / "state"
+    # gRPC reads its certificates once a process.
+    shutil.copytree(emulator.state / "ca", state / "ca")
+    running = start_emulator(state)
     with running.exported():
         storage.Client(project="schedules").create_bucket("schedules-bucket")
     yield running
