@@ -1,11 +1,20 @@
 """Pipeline jobs: compiled pipelines (PipelineSpec IR) read into a plan, and run.
 
-expressions.py   conditions and selectors
-parameters.py    types of parameters, and values of them
-plan.py          what a compiled pipeline says, typed
-compiler.py      PipelineSpec -> plan, or what is wrong with it
-placeholders.py  `{{$...}}` in commands and values
-containers.py    ExecutorInput and ExecutorOutput: what a container is told and what it leaves
-engine.py        tasks at work: when each is due, and what follows from its end
-runs.py          pipeline jobs at work
+What a pipeline says, all pure functions:
+    plan.py          components and tasks, typed
+    compiler.py      PipelineSpec -> plan, or what is wrong with it; it reads by spec_node.py
+    expressions.py   conditions and selectors
+    parameters.py    types of parameters, and values of them
+    placeholders.py  `{{$...}}` in commands and values
+    machines.py      resources -> machine type
+    values.py        what goes from task to task
+
+A run:
+    submission.py    what is checked of a job before it is taken
+    runs.py          jobs at work, a thread each
+    engine.py        which task is due, and what follows from its end, on the tree of nodes.py and the inputs of inputs.py
+    steps.py         a container is a custom job, an importer an artifact
+    containers.py    ExecutorInput and ExecutorOutput: what a container is told and what it leaves
+    cache.py         results of earlier tasks
+    task_details.py, lineage.py, run_logs.py   what is written down of it
 """
