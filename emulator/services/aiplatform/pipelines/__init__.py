@@ -12,7 +12,7 @@ What a pipeline says, all pure functions:
 A run:
     submission.py    what is checked of a job before it is taken
     runs.py          jobs at work, a thread each
-    engine.py        which task is due, and what follows from its end, on the tree of nodes.py and the inputs of inputs.py
+    engine.py        which task is due, and what follows from its end: nodes.py is the tree, inputs.py what goes in
     steps.py         a container is a custom job, an importer an artifact
     containers.py    ExecutorInput and ExecutorOutput: what a container is told and what it leaves
     cache.py         results of earlier tasks
