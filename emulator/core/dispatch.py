@@ -121,6 +121,9 @@ class Dispatcher:
     def _stream(self, responses: Iterator[Any], context: Context, started: float) -> Iterator[Any]:
         try:
             yield from responses
+        except GeneratorExit:
+            self._note(context, "CANCELLED", started)
+            raise
         except Exception as raised:  # noqa: BLE001  # every exception becomes the caller's answer
             raise self._failed(raised, context, started) from None
         self._note(context, "OK", started)

@@ -96,13 +96,17 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # it takes n
         except GoogleAPICallError as error:
             _abort(grpc_context, error)
         if context.response_headers:
-            grpc_context.send_initial_metadata([(name.lower(), v) for name, v in context.response_headers.items()])
+            _send_headers(context, grpc_context)
         return response
 
     def _stream(self, rpc: Rpc, request: Any, grpc_context: Any) -> Iterator[Any]:
         try:
             context = self._context(rpc, grpc_context)
-            yield from self._dispatcher.call(rpc, request, context)
+            for response in self._dispatcher.call(rpc, request, context):
+                if context.response_headers:
+                    _send_headers(context, grpc_context)
+                    context.response_headers.clear()
+                yield response
         except GoogleAPICallError as error:
             _abort(grpc_context, error)
 
@@ -121,6 +125,10 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # it takes n
         except Unauthenticated as error:
             self._dispatcher.refused(context, error)
             raise
+
+
+def _send_headers(context: Context, grpc_context: Any) -> None:
+    grpc_context.send_initial_metadata([(name.lower(), v) for name, v in context.response_headers.items()])
 
 
 def _abort(context: Any, error: GoogleAPICallError) -> Any:

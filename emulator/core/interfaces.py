@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
@@ -256,6 +257,15 @@ class ServerAnswer:
     body: bytes
 
 
+@dataclass(frozen=True)
+class ServerStream:
+    """A model server's answer whose body has yet to come; its pieces raise what asking for them may raise."""
+
+    status: int
+    content_type: str
+    pieces: Iterator[bytes]
+
+
 class ModelServerHandle(Protocol):
     """One life of a model server; a crash ends it."""
 
@@ -268,6 +278,12 @@ class ModelServerHandle(Protocol):
 
     def request(self, route: str, body: bytes, content_type: str, timeout_seconds: float) -> ServerAnswer:
         """POST to the container. Raises ServiceUnavailable when it is gone, DeadlineExceeded when it is slow."""
+        ...
+
+    def stream(
+        self, route: str, body: bytes, content_type: str, timeout_seconds: float
+    ) -> AbstractContextManager[ServerStream]:
+        """The same with the answer as it comes, for the time of a `with`; the time is for the whole of it."""
         ...
 
     def wait(self) -> ContainerResult:

@@ -188,15 +188,15 @@ class RestApp:
             request = _rpc_request(request_class, route.body, path, exchange, data)
             response = self._dispatcher.call(route.rpc, request, context)
             if route.rpc.server_streaming:
-                return response
+                return _streamed_rpc_answer(response, as_numbers)
             return _rpc_answer(response, as_numbers)
 
-        answer = await exchange.run(work)
         if route.rpc.server_streaming:
-            pieces = _http_bodies(answer) if route.rpc.output == _HTTP_BODY else _json_array(answer, as_numbers)
-            await self._send_pieces(exchange, 200, {**_JSON, **context.response_headers}, pieces)
+            # On a thread each time: what was sent has to leave, and the client's leaving to be seen, meanwhile.
+            headers, pieces = await self._workers.run(work)
+            await self._send_stream(exchange, {**headers, **context.response_headers}, pieces)
             return
-        content_type, body = answer
+        content_type, body = await exchange.run(work)
         await _send(exchange, 200, {"content-type": content_type, **context.response_headers}, body)
 
     async def _answer_json(self, route: JsonRoute, path: Mapping[str, str], exchange: _Exchange) -> None:
@@ -249,6 +249,22 @@ class RestApp:
             await exchange.send({"type": "http.response.body", "body": piece, "more_body": True})
             piece = await exchange.run(next, pieces, _END)
         await exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_stream(self, exchange: _Exchange, headers: Mapping[str, str], pieces: Iterator[bytes]) -> None:
+        """Send pieces as they come, until the client leaves. An error among them cuts the answer off."""
+        gone = asyncio.ensure_future(exchange.receive())
+        try:
+            await _send_head(exchange, 200, headers)
+            while (piece := await self._workers.run(next, pieces, _END)) is not _END:
+                if gone.done():
+                    raise _ClientGoneError
+                await exchange.send({"type": "http.response.body", "body": piece, "more_body": True})
+            await exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
+        except GoogleAPICallError as error:
+            # Without its last chunk an answer is incomplete to the client: its connection is closed on return.
+            logger.warning("%s: the answer is cut off: %s", exchange.path, error.message)
+        finally:
+            gone.cancel()
 
     async def _answer_error(self, error: GoogleAPICallError, exchange: _Exchange, legacy: bool) -> None:
         own = errors.own_answer(error)
@@ -412,9 +428,20 @@ def _rpc_answer(response: Any, enums_as_numbers: bool) -> tuple[str, bytes]:
     return _JSON["content-type"], transcoding.dump(document)
 
 
-def _http_bodies(responses: Iterable[Any]) -> Iterator[bytes]:
-    for response in responses:
-        yield response.data
+def _streamed_rpc_answer(responses: Iterator[Any], enums_as_numbers: bool) -> tuple[Mapping[str, str], Iterator[bytes]]:
+    """Headers and body of a stream, once its first message is there or it has failed before that."""
+    first = next(responses, None)
+    messages = _resumed(first, responses)
+    if first is None or first.DESCRIPTOR.full_name != _HTTP_BODY:
+        return _JSON, _json_array(messages, enums_as_numbers)
+    content_type = first.content_type or "application/octet-stream"
+    return {"content-type": content_type}, (message.data for message in messages if message.data)
+
+
+def _resumed(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
+    if first is not None:
+        yield first
+        yield from rest
 
 
 def _json_array(responses: Iterable[Any], enums_as_numbers: bool) -> Iterator[bytes]:

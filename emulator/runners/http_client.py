@@ -8,13 +8,14 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import httptools
 
-from emulator.core.interfaces import ServerAnswer
+from emulator.core.interfaces import ServerAnswer, ServerStream
 
-#: A server that sends more is cut off; no API that is emulated passes on as much.
+#: A server that sends more in one answer that is kept whole is cut off; no API that is emulated passes on as much.
 _LARGEST_ANSWER_BYTES = 256 << 20
 _READ_BYTES = 256 << 10
 #: Connections kept while nothing is asked.
@@ -40,6 +41,34 @@ class HttpClient:
     def request(self, method: str, path: str, body: bytes, content_type: str, timeout_seconds: float) -> ServerAnswer:
         """Raises TimeoutError, OSError when the server cannot be reached or goes, ValueError for what is not HTTP."""
         deadline = time.monotonic() + timeout_seconds
+        connection, answer = self._ask(method, path, body, content_type, deadline)
+        try:
+            while not answer.is_complete:
+                answer.read(connection, deadline)
+        except BaseException:
+            connection.close()
+            raise
+        self._give_back(connection, answer)
+        return ServerAnswer(answer.status, answer.content_type, answer.taken())
+
+    @contextmanager
+    def stream(
+        self, method: str, path: str, body: bytes, content_type: str, timeout_seconds: float
+    ) -> Iterator[ServerStream]:
+        """An answer as it comes: no more of it is held than one read brings. Raises what `request` raises."""
+        deadline = time.monotonic() + timeout_seconds
+        connection, answer = self._ask(method, path, body, content_type, deadline)
+        try:
+            yield ServerStream(answer.status, answer.content_type, _pieces(connection, answer, deadline))
+        except BaseException:
+            connection.close()
+            raise
+        self._give_back(connection, answer)
+
+    def _ask(
+        self, method: str, path: str, body: bytes, content_type: str, deadline: float
+    ) -> tuple[socket.socket, _Answer]:
+        """Send a request; the connection, and the answer once its head has come."""
         head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
         if content_type:
             head += f"Content-Type: {content_type}\r\n"
@@ -47,11 +76,12 @@ class HttpClient:
         kept = self._take()
         if kept is not None:
             try:
-                return self._exchange(kept, data, deadline)
+                return kept, _begun(kept, data, deadline)
             except (BrokenPipeError, ConnectionResetError):
                 # A server may close a connection that is idle, as this request is on its way.
                 pass
-        return self._exchange(self._connect(timeout_seconds), data, deadline)
+        connection = self._connect(_left(deadline))
+        return connection, _begun(connection, data, deadline)
 
     def touch(self, timeout_seconds: float) -> None:
         """Open a connection and close it. Raises OSError."""
@@ -68,23 +98,38 @@ class HttpClient:
         with self._lock:
             return self._idle.pop() if self._idle else None
 
-    def _exchange(self, connection: socket.socket, data: bytes, deadline: float) -> ServerAnswer:
-        try:
-            connection.settimeout(_left(deadline))
-            connection.sendall(data)
-            answer = _Answer()
-            while not answer.is_complete:
-                connection.settimeout(_left(deadline))
-                answer.feed(connection.recv(_READ_BYTES))
-        except BaseException:
-            connection.close()
-            raise
+    def _give_back(self, connection: socket.socket, answer: _Answer) -> None:
+        """Keep a connection for the next request, or close it where its answer was left or says so."""
         with self._lock:
             if answer.keeps_alive and not self._closed and len(self._idle) < _IDLE:
                 self._idle.append(connection)
             else:
                 connection.close()
-        return ServerAnswer(answer.status, answer.content_type, bytes(answer.body))
+
+
+def _begun(connection: socket.socket, data: bytes, deadline: float) -> _Answer:
+    """The answer to what is sent, once its head has come."""
+    try:
+        connection.settimeout(_left(deadline))
+        connection.sendall(data)
+        answer = _Answer()
+        while not answer.has_head:
+            answer.read(connection, deadline)
+    except BaseException:
+        connection.close()
+        raise
+    return answer
+
+
+def _pieces(connection: socket.socket, answer: _Answer, deadline: float) -> Iterator[bytes]:
+    """The body, as it comes."""
+    while True:
+        piece = answer.taken()
+        if piece:
+            yield piece
+        if answer.is_complete:
+            return
+        answer.read(connection, deadline)
 
 
 def _left(deadline: float) -> float:
@@ -99,10 +144,10 @@ class _Answer:
 
     def __init__(self) -> None:
         self.content_type = ""
-        self.body = bytearray()
+        self.has_head = False
         self.is_complete = False
         self.keeps_alive = False
-        self._has_head = False
+        self._body = bytearray()
         self._has_length = False
         self._parser = httptools.HttpResponseParser(self)
 
@@ -110,11 +155,18 @@ class _Answer:
     def status(self) -> int:
         return int(self._parser.get_status_code())
 
-    def feed(self, data: bytes) -> None:
-        """Take what came. Raises ConnectionResetError at an end that comes too early."""
+    def taken(self) -> bytes:
+        """What came of the body since this was asked last."""
+        body, self._body = self._body, bytearray()
+        return bytes(body)
+
+    def read(self, connection: socket.socket, deadline: float) -> None:
+        """Wait for more. Raises TimeoutError, ConnectionError at an end that comes too early, ValueError."""
+        connection.settimeout(_left(deadline))
+        data = connection.recv(_READ_BYTES)
         if not data:
             # HTTP/1.0: the end of the connection is the end of a body without a length.
-            if not self._has_head:
+            if not self.has_head:
                 raise ConnectionResetError("The server closed the connection without an answer.")
             if self._has_length:
                 raise ConnectionAbortedError("The server closed the connection before its answer was complete.")
@@ -135,11 +187,11 @@ class _Answer:
             self._has_length = True
 
     def on_headers_complete(self) -> None:
-        self._has_head = True
+        self.has_head = True
 
     def on_body(self, data: bytes) -> None:
-        self.body += data
-        if len(self.body) > _LARGEST_ANSWER_BYTES:
+        self._body += data
+        if len(self._body) > _LARGEST_ANSWER_BYTES:
             raise AnswerTooLarge
 
     def on_message_complete(self) -> None:

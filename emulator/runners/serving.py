@@ -11,13 +11,22 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from google.api_core.exceptions import Cancelled, DeadlineExceeded, FailedPrecondition, ServiceUnavailable
 
 from emulator.core.ids import new_id
-from emulator.core.interfaces import ContainerResult, ExitReason, ModelServer, OutputLine, Probe, ServerAnswer
+from emulator.core.interfaces import (
+    ContainerResult,
+    ExitReason,
+    ModelServer,
+    OutputLine,
+    Probe,
+    ServerAnswer,
+    ServerStream,
+)
 from emulator.runners import server_programs
 from emulator.runners.doors import Door, DoorError
 from emulator.runners.environments import Environments
@@ -128,10 +137,25 @@ class RunningServer:
 
     def request(self, route: str, body: bytes, content_type: str, timeout_seconds: float) -> ServerAnswer:
         """POST to the container. Raises ServiceUnavailable when it is gone, DeadlineExceeded when it is slow."""
+        with self._asked(timeout_seconds):
+            return self._client.request("POST", route, body, content_type, timeout_seconds)
+
+    @contextmanager
+    def stream(self, route: str, body: bytes, content_type: str, timeout_seconds: float) -> Iterator[ServerStream]:
+        """The same with the answer as it comes."""
+        with (
+            self._asked(timeout_seconds),
+            self._client.stream("POST", route, body, content_type, timeout_seconds) as answer,
+        ):
+            yield answer
+
+    @contextmanager
+    def _asked(self, timeout_seconds: float) -> Iterator[None]:
+        """A request to the server: how it fails is raised as the caller's error."""
         if not self._prober.is_healthy:
             raise ServiceUnavailable("The model server is not healthy: its health probe fails.")
         try:
-            return self._client.request("POST", route, body, content_type, timeout_seconds)
+            yield
         except TimeoutError:
             raise DeadlineExceeded(f"The model server did not answer within {timeout_seconds:g} seconds.") from None
         except (OSError, ValueError, AnswerTooLarge) as error:

@@ -10,7 +10,8 @@ import itertools
 import logging
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -24,6 +25,7 @@ from emulator.core.interfaces import (
     ModelServerRunner,
     OutputLine,
     ServerAnswer,
+    ServerStream,
 )
 from emulator.core.projects import Projects
 from emulator.core.state import Collection
@@ -65,10 +67,25 @@ class Deployment:
 
     def request(self, body: bytes, content_type: str, timeout_seconds: float) -> ServerAnswer:
         """Ask one of the replicas to predict. Raises ServiceUnavailable, DeadlineExceeded."""
+        with self._asked() as replica:
+            return replica.request(self.predict_route, body, content_type, timeout_seconds)
+
+    @contextmanager
+    def stream(self, body: bytes, content_type: str, timeout_seconds: float) -> Iterator[ServerStream]:
+        """The same with the answer as it comes; the time is for the whole of it."""
+        with (
+            self._asked() as replica,
+            replica.stream(self.predict_route, body, content_type, timeout_seconds) as answer,
+        ):
+            yield answer
+
+    @contextmanager
+    def _asked(self) -> Iterator[Replica]:
+        """The replica whose turn it is, with a request more under way."""
         with self._changed:
             self._active += 1
         try:
-            return next(self._turns).request(self.predict_route, body, content_type, timeout_seconds)
+            yield next(self._turns)
         finally:
             with self._changed:
                 self._active -= 1

@@ -16,7 +16,7 @@ from selfloop_apis import aiplatform_v1
 from selfloop_apis.api import HttpBody
 
 from emulator.core import errors
-from emulator.core.interfaces import LogRecord, LogSink, ServerAnswer
+from emulator.core.interfaces import LogRecord, LogSink, ServerAnswer, ServerStream
 from emulator.core.projects import Projects
 from emulator.core.service import Context, GapicService
 from emulator.services.aiplatform import names, values
@@ -84,23 +84,42 @@ class PredictionService(GapicService):
 
     def raw_predict(self, request: aiplatform_v1.RawPredictRequest, context: Context) -> HttpBody:
         """Pass a body of any kind to the container, and its answer back, its status and body unchanged."""
-        return self._pass_on(request.endpoint, request.http_body, context)
+        deployment, seconds, content_type = self._raw(request.endpoint, request.http_body)
+        with self._slots.take():
+            answer = deployment.request(request.http_body.data, content_type, _seconds(seconds, context))
+        if answer.status >= 400:
+            _fail(answer, context, unchanged=True)
+        _check_answer_size(answer, deployment)
+        self._passed_on(deployment, context)
+        return HttpBody(content_type=answer.content_type, data=answer.body)
 
     def stream_raw_predict(
         self, request: aiplatform_v1.StreamRawPredictRequest, context: Context
     ) -> Iterator[HttpBody]:
-        """The same; the container's answer is sent once it is complete."""
-        yield self._pass_on(request.endpoint, request.http_body, context)
+        """The same with the answer in pieces, each passed on as the container sends it; they may be of any length.
 
-    def _pass_on(self, endpoint: str, body: HttpBody, context: Context) -> HttpBody:
+        An answer without a body is one empty piece: it has a content type.
+        """
+        deployment, seconds, content_type = self._raw(request.endpoint, request.http_body)
+        with (
+            self._slots.take(),
+            deployment.stream(request.http_body.data, content_type, _seconds(seconds, context)) as answer,
+        ):
+            if answer.status >= 400:
+                _fail(_whole(answer), context, unchanged=True)
+            self._passed_on(deployment, context)
+            yield HttpBody(content_type=answer.content_type, data=next(answer.pieces, b""))
+            for piece in answer.pieces:
+                yield HttpBody(content_type=answer.content_type, data=piece)
+
+    def _raw(self, endpoint: str, body: HttpBody) -> tuple[Deployment, float, str]:
+        """Which deployment gets a body, the seconds it has, and the body's type."""
         deployment, seconds = self._deployments.choose(self._endpoint(endpoint))
         _check_size(len(body.data))
-        content_type = body.content_type or "application/json"
-        with self._slots.take():
-            answer = deployment.request(body.data, content_type, _seconds(seconds, context))
-        if answer.status >= 400:
-            _fail(answer, context, unchanged=True)
-        _check_answer_size(answer, deployment)
+        return deployment, seconds, body.content_type or "application/json"
+
+    def _passed_on(self, deployment: Deployment, context: Context) -> None:
+        """Log a raw prediction, and say in the answer's headers which model gave it."""
         if deployment.is_logged:
             self._log(deployment, 1, 1)
         context.response_headers.update(
@@ -111,7 +130,6 @@ class PredictionService(GapicService):
                 "x-vertex-ai-model-version-id": deployment.model_version_id,
             }
         )
-        return HttpBody(content_type=answer.content_type, data=answer.body)
 
     def _endpoint(self, name: str) -> str:
         return names.resource_name(self._projects, name, "endpoints")
@@ -170,6 +188,16 @@ def _check_answer_size(answer: ServerAnswer, deployment: Deployment) -> None:
             f"deployed_model_id: {deployment.id} with error: Response size too large. "
             f"Received at least {size} bytes; max is {LARGEST_PAYLOAD_BYTES}."
         )
+
+
+def _whole(answer: ServerStream) -> ServerAnswer:
+    """A streamed answer with its body, up to the largest that is passed on at once."""
+    body = b""
+    for piece in answer.pieces:
+        body += piece
+        if len(body) > LARGEST_PAYLOAD_BYTES:
+            break
+    return ServerAnswer(answer.status, answer.content_type, body[:LARGEST_PAYLOAD_BYTES])
 
 
 def _seconds(seconds: float, context: Context) -> float:

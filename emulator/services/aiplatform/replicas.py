@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 from google.api_core.exceptions import GoogleAPICallError, ServiceUnavailable
 
@@ -14,6 +15,7 @@ from emulator.core.interfaces import (
     ModelServerRunner,
     OutputLine,
     ServerAnswer,
+    ServerStream,
 )
 
 logger = logging.getLogger(__name__)
@@ -58,10 +60,13 @@ class Replica:
 
     def request(self, route: str, body: bytes, content_type: str, timeout_seconds: float) -> ServerAnswer:
         """Raises ServiceUnavailable while there is no server, and what `ModelServerHandle.request` raises."""
-        handle = self._ready
-        if handle is None:
-            handle = self._wait_for_first(min(timeout_seconds, _PATIENCE_SECONDS))
-        return handle.request(route, body, content_type, timeout_seconds)
+        return self._handle(timeout_seconds).request(route, body, content_type, timeout_seconds)
+
+    def stream(
+        self, route: str, body: bytes, content_type: str, timeout_seconds: float
+    ) -> AbstractContextManager[ServerStream]:
+        """The same with the answer as it comes, for the time of a `with`."""
+        return self._handle(timeout_seconds).stream(route, body, content_type, timeout_seconds)
 
     def stop(self) -> None:
         """End it. Returns once its processes are gone; idempotent."""
@@ -121,6 +126,9 @@ class Replica:
                     "%s ended with %s; it is started again in %g s", self._server.name, result.exit_code, pause
                 )
             self._stopped.wait(pause)
+
+    def _handle(self, timeout_seconds: float) -> ModelServerHandle:
+        return self._ready or self._wait_for_first(min(timeout_seconds, _PATIENCE_SECONDS))
 
     def _wait_for_first(self, seconds: float) -> ModelServerHandle:
         with self._changed:

@@ -7,9 +7,12 @@ import http.server
 import json
 import os
 import sys
+import threading
 import time
 
 FLAWS = os.environ.get("FLAWS", "").split()
+#: Set by the wish "go on", for which a stream waits after its first piece.
+GOES_ON = threading.Event()
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -32,13 +35,33 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         if wish == "sleep":
             time.sleep(600)
-        if wish == "no json":
+        if wish == "go on":
+            GOES_ON.set()
+        if wish == "stream":
+            self.stream(*body["instances"][1:])
+        elif wish == "no json":
             self.answer(200, None)
         elif wish == "status":
             self.answer(body["instances"][1], {"said": "no"})
         else:
             described = {"path": self.path, "argv": sys.argv[1:], "env": dict(os.environ), "cwd": os.listdir(".")}
             self.answer(200, {"predictions": [described]})
+
+    def stream(self, count: int, size: int, ends: bool = True) -> None:
+        """So many pieces of so many bytes, the second once somebody said "go on"; perhaps without an end."""
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for number in range(count):
+            if number:
+                GOES_ON.wait(60)
+            self.wfile.write(b"%x\r\n%s\r\n" % (size, b"%d" % (number % 10) * size))
+        if ends:
+            self.wfile.write(b"0\r\n\r\n")
+        else:
+            self.close_connection = True
+        GOES_ON.clear()
 
     def answer(self, status: int, document: object) -> None:
         data = b"<html>" if document is None else json.dumps(document).encode()

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 import requests
+from google.api.httpbody_pb2 import HttpBody
 from google.api_core.exceptions import (
     BadRequest,
     DeadlineExceeded,
     FailedPrecondition,
     GoogleAPICallError,
     MethodNotImplemented,
+    ResourceExhausted,
     ServiceUnavailable,
 )
 from google.cloud import aiplatform
@@ -122,6 +124,89 @@ def test_raw_predict_passes_a_container_s_status_and_body_on(own: Emulator, serv
             timeout=60,
         )
     assert (answer.status_code, answer.json()) == (418, {"said": "no"})
+
+
+def streamed(served: Served, *wishes: Any) -> Iterator[Any]:
+    body = HttpBody(data=json.dumps({"instances": ["stream", *wishes]}).encode(), content_type="application/json")
+    return iter(served.predictions.stream_raw_predict(request={"endpoint": served.endpoint, "http_body": body}))
+
+
+def posted(own: Emulator, served: Served, *instances: Any) -> requests.Response:
+    with own.exported():
+        return requests.post(
+            f"https://{LOCATION}-aiplatform.googleapis.com/v1/{served.endpoint}:streamRawPredict",
+            json={"instances": list(instances)},
+            headers={"Authorization": f"Bearer {own.token}"},
+            stream=True,
+            timeout=60,
+        )
+
+
+def test_stream_raw_predict_passes_each_piece_on_as_it_comes(served: Served) -> None:
+    pieces = streamed(served, 3, 4)
+    first = next(pieces)
+    assert (first.data, first.content_type) == (b"0000", "text/event-stream")
+    served.ask("go on")
+    assert b"".join(piece.data for piece in pieces) == b"11112222"
+
+
+def test_stream_raw_predict_over_rest_is_chunked(own: Emulator, served: Served) -> None:
+    with posted(own, served, "stream", 3, 4) as answer:
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream")
+        assert answer.headers["transfer-encoding"] == "chunked"
+        assert answer.headers["x-vertex-ai-endpoint-id"] == served.endpoint.rpartition("/")[2]
+        pieces = answer.iter_content(None)
+        assert next(pieces) == b"0000"
+        served.ask("go on")
+        assert b"".join(pieces) == b"11112222"
+
+
+def test_a_stream_of_any_length_adds_little_memory(own: Emulator, served: Served) -> None:
+    def resident_mib() -> int:
+        text = Path(f"/proc/{own.process.pid}/status").read_text()
+        return int(text.partition("VmRSS:")[2].split()[0]) >> 10
+
+    served.ask("describe")
+    before = resident_mib()
+    pieces = streamed(served, 100, 1 << 20)
+    next(pieces)
+    served.ask("go on")
+    length, most = 1 << 20, 0
+    for piece in pieces:
+        length += len(piece.data)
+        most = max(most, resident_mib())
+    assert length >= 100 << 20
+    assert most - before < 40
+
+
+def test_a_stream_that_is_cut_off_is_an_error(own: Emulator, served: Served) -> None:
+    pieces = streamed(served, 1, 4, False)
+    assert next(pieces).data == b"0000"
+    with pytest.raises(ServiceUnavailable, match="before its answer was complete"):
+        next(pieces)
+    with (
+        posted(own, served, "stream", 1, 4, False) as answer,
+        pytest.raises(requests.exceptions.ChunkedEncodingError),
+    ):
+        assert not answer.content
+
+
+def test_stream_raw_predict_passes_a_container_s_status_and_body_on(own: Emulator, served: Served) -> None:
+    with posted(own, served, "status", 418) as answer:
+        assert (answer.status_code, answer.json()) == (418, {"said": "no"})
+    body = HttpBody(data=b'{"instances": ["status", 429]}')
+    with pytest.raises(ResourceExhausted, match="said"):
+        list(served.predictions.stream_raw_predict(request={"endpoint": served.endpoint, "http_body": body}))
+
+
+def test_a_stream_that_its_caller_left_gives_up_its_place(served: Served) -> None:
+    # More than the places that there are.
+    for _ in range(20):
+        pieces = streamed(served, 2, 4)
+        next(pieces)
+        pieces.cancel()  # type: ignore[attr-defined]
+        served.ask("go on")
+    assert served.is_well()
 
 
 def test_an_answer_that_is_no_json_is_an_error(served: Served) -> None:
