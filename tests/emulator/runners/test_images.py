@@ -19,6 +19,11 @@ from emulator.settings import StandIn, parse_image_table
         ("gcr.io/cloud-aiplatform/prediction/sklearn-cpu.0-22:latest", "sklearn-cpu.0-23"),
         ("eu.gcr.io/cloud-aiplatform/training/xgboost-cpu.2-1@sha256:abc", "xgboost-cpu.2-1"),
         ("us-docker.pkg.dev/vertex-ai/training/xgboost-cpu.1-6:latest", "xgboost-cpu.1-6"),
+        *(
+            (f"us-docker.pkg.dev/vertex-ai/{kind}/xgboost-cpu.{version}:latest", f"xgboost-cpu.{version}")
+            for kind in ("training", "prediction")
+            for version in ("2-0", "1-7", "1-5", "1-4", "1-3", "1-2", "1-1")
+        ),
         ("us-docker.pkg.dev/vertex-ai/training/tf-cpu.2-17.py310:latest", "tf-cpu.2-17"),
     ],
 )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import pytest
 from google.api_core.exceptions import FailedPrecondition, ServiceUnavailable
 
-from emulator.core.interfaces import ContainerResult, ExitReason, ModelServer, OutputLine, ServerAnswer
+from emulator.core.interfaces import ContainerResult, ExitReason, ModelServer, OutputLine, ServerAnswer, ServerStream
 from emulator.services.aiplatform import replicas
 from emulator.services.aiplatform.replicas import Replica
 from tests.emulator.services.aiplatform.world import until
@@ -34,6 +35,12 @@ class FakeServer:
         if self.over.is_set():
             raise ServiceUnavailable("gone")
         return ANSWER
+
+    def stream(
+        self, route: str, body: bytes, content_type: str, timeout_seconds: float
+    ) -> AbstractContextManager[ServerStream]:
+        answer = self.request(route, body, content_type, timeout_seconds)
+        return nullcontext(ServerStream(answer.status, answer.content_type, iter([answer.body])))
 
     def wait(self) -> ContainerResult:
         self.over.wait(10)
