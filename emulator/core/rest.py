@@ -12,7 +12,7 @@ import gzip
 import logging
 import os
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -27,12 +27,13 @@ from google.api_core.exceptions import (
     Unauthenticated,
 )
 
-from emulator.core import batch, errors, transcoding
+from emulator.core import batch, errors, rpc_answers, transcoding
 from emulator.core.certificates import is_ours
 from emulator.core.dispatch import Dispatcher
 from emulator.core.egress import is_loopback
 from emulator.core.front import Connection
 from emulator.core.plain_http import LARGEST_BODY_BYTES, HttpRequest, HttpResponse, PlainHttp
+from emulator.core.rpc_answers import HTTP_BODY, JSON
 from emulator.core.service import Caller, Context, FileBody, JsonRequest, JsonResponse
 from emulator.core.streamed_http import StreamedBody, StreamedHttp, StreamedRequest
 from emulator.core.tables import JsonRoute, RpcRoute, Tables
@@ -188,8 +189,8 @@ class RestApp:
             request = _rpc_request(request_class, route.body, path, exchange, data)
             response = self._dispatcher.call(route.rpc, request, context)
             if route.rpc.server_streaming:
-                return _streamed_rpc_answer(response, as_numbers)
-            return _rpc_answer(response, as_numbers)
+                return rpc_answers.streamed(response, as_numbers)
+            return rpc_answers.whole(response, as_numbers)
 
         if route.rpc.server_streaming:
             # On a thread each time: what was sent has to leave, and the client's leaving to be seen, meanwhile.
@@ -230,7 +231,7 @@ class RestApp:
         headers = {**answer.headers, **context.response_headers}
         body = answer.body
         if isinstance(body, dict):
-            await _send(exchange, answer.status, {**_JSON, **headers}, transcoding.dump(body))
+            await _send(exchange, answer.status, {**JSON, **headers}, transcoding.dump(body))
         elif body is None or isinstance(body, bytes):
             await _send(exchange, answer.status, headers, body or b"")
         elif isinstance(body, FileBody):
@@ -272,7 +273,7 @@ class RestApp:
             await _send(exchange, own.status, {"content-type": own.content_type}, own.body)
             return
         status = errors.http_status(error)
-        headers = dict(_JSON)
+        headers = dict(JSON)
         if status == 401:
             headers["www-authenticate"] = 'Bearer realm="https://accounts.google.com/"'
         body = b"" if status == 304 else transcoding.dump(errors.json_body(error, legacy=legacy))
@@ -311,10 +312,6 @@ class RestApp:
             _context(f"{exchange.verb.upper()} {exchange.host}{exchange.path}", _ANONYMOUS, exchange), error
         )
         return error
-
-
-_HTTP_BODY = "google.api.HttpBody"
-_JSON = {"content-type": "application/json; charset=UTF-8", "vary": "Origin, X-Origin, Referer"}
 
 
 class _ClientGoneError(Exception):
@@ -411,7 +408,7 @@ def _inflate(data: bytes, limit: int) -> bytes:
 
 def _rpc_request(request_class: Any, body_field: str, path: Mapping[str, str], exchange: _Exchange, data: bytes) -> Any:
     raw = request_class.DESCRIPTOR.fields_by_name.get("http_body")
-    if raw is not None and raw.message_type.full_name == _HTTP_BODY:
+    if raw is not None and raw.message_type.full_name == HTTP_BODY:
         # The payload is whatever the model takes: it goes through untouched.
         request = transcoding.parse_request(request_class, "", path, exchange.query, None)
         request.http_body.data = data  # type: ignore[attr-defined]
@@ -419,39 +416,6 @@ def _rpc_request(request_class: Any, body_field: str, path: Mapping[str, str], e
         return request
     document = transcoding.load(data) if body_field else None
     return transcoding.parse_request(request_class, body_field, path, exchange.query, document)
-
-
-def _rpc_answer(response: Any, enums_as_numbers: bool) -> tuple[str, bytes]:
-    if response.DESCRIPTOR.full_name == _HTTP_BODY:
-        return response.content_type or "application/octet-stream", response.data
-    document = transcoding.to_json(response, enums_as_numbers=enums_as_numbers)
-    return _JSON["content-type"], transcoding.dump(document)
-
-
-def _streamed_rpc_answer(responses: Iterator[Any], enums_as_numbers: bool) -> tuple[Mapping[str, str], Iterator[bytes]]:
-    """Headers and body of a stream, once its first message is there or it has failed before that."""
-    first = next(responses, None)
-    messages = _resumed(first, responses)
-    if first is None or first.DESCRIPTOR.full_name != _HTTP_BODY:
-        return _JSON, _json_array(messages, enums_as_numbers)
-    content_type = first.content_type or "application/octet-stream"
-    return {"content-type": content_type}, (message.data for message in messages if message.data)
-
-
-def _resumed(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    if first is not None:
-        yield first
-        yield from rest
-
-
-def _json_array(responses: Iterable[Any], enums_as_numbers: bool) -> Iterator[bytes]:
-    """A stream as Google's REST sends it: one JSON array, an element as each message comes."""
-    separator = b"["
-    for response in responses:
-        document = transcoding.to_json(response, enums_as_numbers=enums_as_numbers)
-        yield separator + transcoding.dump(document)
-        separator = b",\n"
-    yield b"[]" if separator == b"[" else b"]"
 
 
 def _typed_parameters(
