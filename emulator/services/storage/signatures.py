@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Protocol
 from urllib.parse import quote, unquote_to_bytes, urlencode
 
@@ -33,6 +34,13 @@ _UNSIGNED = "UNSIGNED-PAYLOAD"
 _HARMLESS = {"x-goog-api-client", "x-goog-gcs-idempotency-token", "x-goog-user-project", "x-amz-user-agent"}
 #: What an address of version 2 may carry beyond what was signed: it narrows or renames the answer.
 _UNSIGNED_V2 = {"generation", "response-content-type", "response-content-disposition", "userproject"}
+#: Parameters that make another call of a request, and so are part of what a header of version 2 signs.
+_SIGNED_V2 = {
+    "acl", "compose", "cors", "delete", "generation", "lifecycle", "location", "partNumber", "policy",
+    "response-cache-control", "response-content-disposition", "response-content-encoding", "response-content-language",
+    "response-content-type", "response-expires", "storageClass", "upload_id", "uploadId", "uploads", "versionId",
+    "versioning", "versions", "website",
+}  # fmt: skip
 _HEADER = re.compile(
     r"(GOOG4|AWS4)-HMAC-SHA256\s+Credential=([^,\s]+)\s*,\s*SignedHeaders=([^,\s]+)\s*,\s*Signature=([0-9a-fA-F]+)"
 )
@@ -105,6 +113,8 @@ class Signatures:
         header = request.headers.get("authorization", "")
         if header.startswith(("GOOG4-HMAC-SHA256", "AWS4-HMAC-SHA256")):
             return self._check_header(request, header)
+        if header.startswith(("AWS ", "GOOG1 ")):
+            return self._check_header_v2(request, header)
         names = {key.lower() for key, _ in request.query}
         for family in (_GOOG, _AMZ):
             if f"{family.prefix}-signature" in names:
@@ -235,6 +245,44 @@ class Signatures:
             if self._verifier.verify_bytes(text, signature):
                 return Caller(given["googleaccessid"])
         raise _mismatch(first)
+
+    def _check_header_v2(self, request: StreamedRequest, header: str) -> Caller:
+        """`Authorization: AWS id:signature`, or GOOG1, of an HMAC key: SHA-1 over the request, without its body."""
+        family, _, credential = header.partition(" ")
+        access_id, _, text = credential.rpartition(":")
+        prefix = "x-amz-" if family == "AWS" else "x-goog-"
+        own = request.headers.get(f"{prefix}date", "")
+        try:
+            moment = parsedate_to_datetime(own or request.headers.get("date", ""))
+        except ValueError:
+            raise xml_error(Forbidden, "AccessDenied", "A signed request has a Date.") from None
+        if abs((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() - time.time()) > _SKEW_SECONDS:
+            raise xml_error(Forbidden, "RequestTimeTooSkewed", "The request's time differs too much from the server's.")
+        for name in request.headers:
+            # A header of the other family would go unsigned, and could make another request of it.
+            if name.startswith(("x-goog-", "x-amz-")) and not name.startswith(prefix) and name not in _HARMLESS:
+                raise _bad(f"Your request has a malformed header. The header {name} is not signed.")
+        found = self._secrets.active(access_id)
+        if found is None:
+            raise xml_error(Forbidden, "InvalidAccessKeyId", "The specified access key does not exist or is inactive.")
+        secret, account = found
+        extensions = sorted(
+            f"{name}:{' '.join(value.split())}" for name, value in request.headers.items() if name.startswith(prefix)
+        )
+        named = sorted((key, value) for key, value in request.query if key in _SIGNED_V2)
+        suffix = "?" + "&".join(f"{key}={value}" if value else key for key, value in named) if named else ""
+        head = [
+            request.verb.upper(), *(request.headers.get(name, "") for name in ("content-md5", "content-type")),
+            "" if own else request.headers.get("date", ""), *extensions,
+        ]  # fmt: skip
+        path = _resource_of(request)
+        # boto3 signs a bucket with a slash behind it that it does not send.
+        paths = (path, f"{path}/") if path.count("/") == 1 else (path,)
+        texts = ["\n".join([*head, one + suffix]).encode("latin-1") for one in paths]
+        signatures = (base64.b64encode(hmac.digest(secret.encode(), one, "sha1")) for one in texts)
+        if not any(hmac.compare_digest(one, text.encode()) for one in signatures):
+            raise _mismatch(texts[0])
+        return Caller(account)
 
 
 def checked_body(body: Iterator[bytes], sha256: str) -> Iterator[bytes]:

@@ -37,14 +37,15 @@ from emulator.services.storage.store import ObjectFiles
 from emulator.services.storage.xml_buckets import XmlBuckets
 from emulator.services.storage.xml_documents import CONTENT_TYPE, error_document
 from emulator.services.storage.xml_multipart import XmlMultipart
-from emulator.services.storage.xml_objects import Target, XmlObjects
+from emulator.services.storage.xml_objects import Target, XmlObjects, generation_of
+from emulator.services.storage.xml_settings import WRITTEN
 
 _BUCKET_HOST = ".storage.googleapis.com"
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _JSON_PATHS = ("/storage/v1", "/upload/storage/", "/resumable/upload/", "/download/storage/", "/batch", "/emulator")
 #: Parts of a bucket or an object that are named in the query and not served.
 _ABSENT = {
-    "billing", "compose", "delete", "encryption", "encryptionConfig", "legal-hold", "logging", "notification",
+    "billing", "encryption", "encryptionConfig", "legal-hold", "logging", "notification",
     "object-lock", "policy", "publicAccessBlock", "replication", "requestPayment", "retention", "tagging", "website",
 }  # fmt: skip
 _MESSAGE_ANONYMOUS = "Anonymous caller does not have permission to access this resource."
@@ -159,9 +160,13 @@ class XmlApi(StreamedHttp):
         if request.verb == "get" and request.has("uploads"):
             return self._multipart.list_uploads(bucket, request, context)
         if request.verb == "put":
-            if request.query and {key for key, _ in request.query} & {"acl", "cors", "lifecycle", "versioning"}:
-                raise MethodNotImplemented("Settings of a bucket are changed by the JSON API alone.")
+            if any(request.has(setting) for setting in WRITTEN):
+                return self._buckets.settings.put(bucket, request)
+            if request.has("storageClass"):
+                raise MethodNotImplemented("?storageClass is only read in the XML API.")
             return self._buckets.create(bucket, self._project_of(request), request, context)
+        if request.verb == "post" and request.has("delete"):
+            return self._buckets.delete_many(bucket, request, context)
         handlers: Mapping[str, Any] = {
             "get": self._buckets.get, "head": self._buckets.head, "delete": self._buckets.delete
         }  # fmt: skip
@@ -173,17 +178,15 @@ class XmlApi(StreamedHttp):
     def _object_handler(self, request: StreamedRequest) -> Handler:
         """By verb, and by what the query says."""
         if request.has("acl"):
-            if request.verb == "get":
-                return lambda target, _request, _context: self._buckets.acl_of(
-                    self._store.find(target.bucket, target.name)
-                )
-            raise MethodNotImplemented("Access control lists are changed by the JSON API alone.")
+            return self._object_acl
         part_upload = request.has("uploadId")
         match request.verb:
             case "get" | "head":
                 return self._multipart.list_parts if part_upload else self._objects.get
             case "put" if part_upload:
                 return self._multipart.put_part
+            case "put" if request.has("compose"):
+                return self._objects.compose
             case "put":
                 copies = "x-goog-copy-source" in request.headers or "x-amz-copy-source" in request.headers
                 return self._objects.copy if copies else self._objects.put
@@ -197,10 +200,18 @@ class XmlApi(StreamedHttp):
                 return self._multipart.abort if part_upload else self._objects.delete
         raise MethodNotAllowed("The specified method is not allowed against this resource.")
 
+    def _object_acl(self, target: Target, request: StreamedRequest, _: Context) -> JsonResponse:
+        generation, settings = generation_of(request), self._buckets.settings
+        if request.verb == "put":
+            return settings.put_acl_of(target, request, generation)
+        if request.verb != "get":
+            raise MethodNotAllowed("The specified method is not allowed against this resource.")
+        return settings.acl_of(self._store.find(target.bucket, target.name, generation))
+
     def _project_of(self, request: StreamedRequest) -> str:
         named = request.headers.get("x-goog-project-id") or request.headers.get("x-amz-project-id")
-        key = re.search(r"Credential=([^/]+)/", request.headers.get("authorization", ""))
-        return named or (self._keys.project_of(key[1]) if key else None) or self._project
+        key = re.search(r"Credential=([^/]+)/|(?:AWS|GOOG1) ([^:]+):", request.headers.get("authorization", ""))
+        return named or (self._keys.project_of(key[1] or key[2]) if key else None) or self._project
 
 
 def _target(request: StreamedRequest) -> Target:

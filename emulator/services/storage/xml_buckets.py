@@ -5,42 +5,43 @@ Source: https://cloud.google.com/storage/docs/xml-api/reference-methods
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
 from urllib.parse import quote
 
-from google.api_core.exceptions import BadRequest, MethodNotImplemented
+from google.api_core.exceptions import BadRequest, GoogleAPICallError, MethodNotImplemented, NotFound
 
 from emulator.core.service import Context, JsonResponse
 from emulator.core.streamed_http import StreamedRequest
-from emulator.services.storage import acl, listing
+from emulator.services.storage import listing
 from emulator.services.storage.catalogue import StoredBucket, StoredObject
 from emulator.services.storage.names import after_prefix
-from emulator.services.storage.preconditions import Preconditions
+from emulator.services.storage.preconditions import Preconditions, integer
 from emulator.services.storage.resources import bucket_etag, time_text
 from emulator.services.storage.store import ObjectFiles
-from emulator.services.storage.xml_documents import CONTENT_TYPE, NAMESPACE, Element, Node, read, write, xml_error
-from emulator.services.storage.xml_objects import etag
+from emulator.services.storage.xml_documents import (
+    CONTENT_TYPE,
+    NAMESPACE,
+    Element,
+    Node,
+    error_code,
+    read,
+    write,
+    xml_error,
+)
+from emulator.services.storage.xml_objects import etag, integrity_checked
+from emulator.services.storage.xml_settings import WRITTEN, XmlSettings
 
 _LARGEST_DOCUMENT_BYTES = 1 << 20
 _MOST_KEYS = 1000
-_SCOPES = {"user": "UserByEmail", "group": "GroupByEmail", "domain": "GroupByDomain", "project": "GroupById"}
-_PERMISSIONS = {"OWNER": "FULL_CONTROL", "WRITER": "WRITE", "READER": "READ"}
 
 
 class XmlBuckets:
     def __init__(self, store: ObjectFiles) -> None:
         self._store = store
-        self._documents: Mapping[str, Callable[[StoredBucket, Mapping[str, Any]], bytes]] = {
-            "location": lambda _, fields: write("LocationConstraint", fields["location"], NAMESPACE),
-            "storageClass": lambda _, fields: write("StorageClass", fields["storageClass"], NAMESPACE),
-            "versioning": lambda _, fields: write("VersioningConfiguration", _versioning(fields), NAMESPACE),
-            "cors": lambda _, fields: write("CorsConfig", _cors(fields)),
-            "lifecycle": lambda _, fields: write("LifecycleConfiguration", _lifecycle(fields)),
-            "acl": self._acl,
-        }
+        self.settings = XmlSettings(store)
 
     def list_all(self, project: str, request: StreamedRequest) -> JsonResponse:
         """The buckets of a project."""
@@ -58,11 +59,7 @@ class XmlBuckets:
     def get(self, name: str, request: StreamedRequest, context: Context) -> JsonResponse:
         """A list of objects, or a setting that the query names."""
         bucket = self._store.bucket(name)
-        for setting, made in self._documents.items():
-            if request.has(setting):
-                body = made(bucket, json.loads(bucket.fields))
-                return JsonResponse(body, 200, {"content-type": CONTENT_TYPE})
-        return self._list(bucket, request)
+        return self.settings.get(bucket, request) or self._list(bucket, request)
 
     def head(self, name: str, request: StreamedRequest, context: Context) -> JsonResponse:
         bucket = self._store.bucket(name)
@@ -94,6 +91,8 @@ class XmlBuckets:
         return JsonResponse(None, 200, {"content-type": "text/html; charset=UTF-8", "location": f"/{name}"})
 
     def delete(self, name: str, request: StreamedRequest, context: Context) -> JsonResponse:
+        if any(request.has(setting) for setting in (*WRITTEN, "storageClass", "location")):
+            raise MethodNotImplemented("Settings are taken away by an empty document of theirs, not by DELETE.")
         conditions = Preconditions.of(
             {"ifMetagenerationMatch": request.headers.get("x-goog-if-metageneration-match")}, request.headers
         )
@@ -103,33 +102,52 @@ class XmlBuckets:
         )
         return JsonResponse(None, 204)
 
-    def acl_of(self, stored: StoredObject) -> JsonResponse:
-        """An object's list of access controls."""
-        bucket = self._store.bucket(stored.bucket)
-        acl.refuse_if_uniform(bucket, "get", "an object")
-        project = self._store.projects.get(bucket.project)
-        return JsonResponse(_acl_document(acl.object_list(stored, project)), 200, {"content-type": CONTENT_TYPE})
+    def delete_many(self, name: str, request: StreamedRequest, context: Context) -> JsonResponse:
+        """Delete up to a thousand objects, each for itself: the answer tells of every one what became of it.
 
-    def _acl(self, bucket: StoredBucket, fields: Mapping[str, Any]) -> bytes:
-        acl.refuse_if_uniform(bucket, "get", "a bucket")
-        return _acl_document(acl.bucket_list(bucket, self._store.projects.get(bucket.project)))
+        Raises BadRequest for a document that is none. An object that is not there counts as deleted.
+        """
+        root = read(integrity_checked(request, _LARGEST_DOCUMENT_BYTES))
+        wanted = [child for child in root.children if child.name == "Object"]
+        is_whole = root.name == "Delete" and all(item.raw("Key") for item in wanted)
+        if not is_whole or not 1 <= len(wanted) <= _MOST_KEYS:
+            raise xml_error(
+                BadRequest, "MalformedXML", f"The XML you provided is no Delete of 1 to {_MOST_KEYS} Objects."
+            )
+        self._store.bucket(name)
+        quiet = (root.find("Quiet") or "").lower() == "true"
+        content: list[Node] = []
+        for item in wanted:
+            key, version = item.raw("Key"), item.find("VersionId") or ""
+            about: list[Node] = [("Key", key), *([("VersionId", version)] if version else [])]
+            try:
+                with contextlib.suppress(NotFound):
+                    self._store.delete(name, key, generation=integer({"VersionId": version or None}, "VersionId"))
+            except GoogleAPICallError as error:
+                content.append(("Error", [*about, ("Code", error_code(error)), ("Message", error.message)]))
+            else:
+                content += [] if quiet else [("Deleted", about)]
+        return document("DeleteResult", content)
 
     def _list(self, bucket: StoredBucket, request: StreamedRequest) -> JsonResponse:
         """Objects, in the form of either version of the call."""
-        second = request.parameter("list-type") == "2"
-        if request.has("versions"):
-            raise MethodNotImplemented("Lists of versions are not emulated in the XML API; the JSON API has them.")
+        versions = request.has("versions")
+        second = request.parameter("list-type") == "2" and not versions
         prefix, delimiter = request.parameter("prefix"), request.parameter("delimiter")
         limit = limit_of(request, "max-keys")
         token = request.parameter("continuation-token") if second else ""
         after = request.parameter("start-after" if second else "marker")
+        if versions:
+            after = after or request.parameter("key-marker")
         start = listing.parse_page_token(token)
         if not token:
             self._store.jobs.find_new(bucket.name, prefix)
             start = (_beyond(after, prefix, delimiter), 0)
+            if versions and after and _generation_marker(request):
+                start = (after, _generation_marker(request) + 1)
         page = listing.Page()
         if limit:
-            query = listing.Query(bucket.name, prefix, delimiter, start=start, limit=limit)
+            query = listing.Query(bucket.name, prefix, delimiter, start=start, limit=limit, versions=versions)
             page = listing.list_page(self._store, query)
         shown = _encoder(request)
         content: list[Node] = [("Name", bucket.name), ("Prefix", shown(prefix)), ("MaxKeys", limit)]
@@ -142,20 +160,30 @@ class XmlBuckets:
             content += [("KeyCount", page.size), ("ContinuationToken", token), ("StartAfter", shown(after))]
             if page.next_start:
                 content.append(("NextContinuationToken", listing.page_token(*page.next_start)))
+        elif versions:
+            content += [("KeyMarker", shown(after)), ("VersionIdMarker", _generation_marker(request) or "")]
+            if page.next_start:
+                generation = page.items[-1].generation if page.items and page.items[-1].name == last else ""
+                content += [("NextMarker", shown(last)), ("NextGenerationMarker", generation)]
+                content += [("NextKeyMarker", shown(last)), ("NextVersionIdMarker", generation)]
         else:
             content.append(("Marker", shown(after)))
             if page.next_start:
                 content.append(("NextMarker", shown(last)))
         content.append(("IsTruncated", page.next_start is not None))
-        content += [("Contents", list(self._entry(item, shown))) for item in page.items]
+        entry = "Version" if versions else "Contents"
+        content += [(entry, list(self._entry(item, shown, of_versions=versions))) for item in page.items]
         content += [("CommonPrefixes", [("Prefix", shown(text))]) for text in page.prefixes]
         return document("ListBucketResult", content)
 
-    def _entry(self, item: StoredObject, shown: Callable[[str], str]) -> Iterator[Node]:
+    def _entry(self, item: StoredObject, shown: Callable[[str], str], *, of_versions: bool) -> Iterator[Node]:
         item = self._store.md5(item)
         yield "Key", shown(item.name)
         yield "Generation", item.generation
         yield "MetaGeneration", item.metageneration
+        if of_versions:
+            yield "VersionId", item.generation
+            yield "IsLatest", item.is_live
         yield "LastModified", time_text(item.updated)
         yield "ETag", etag(item)
         yield "Size", item.size
@@ -183,51 +211,15 @@ def _beyond(marker: str, prefix: str, delimiter: str) -> str:
     return marker + "\0"
 
 
+def _generation_marker(request: StreamedRequest) -> int:
+    """The generation behind which a list of versions goes on; 0 for none. S3's clients have their own name for it."""
+    given = {"marker": request.parameter("generation-marker") or request.parameter("version-id-marker") or None}
+    return integer(given, "marker") or 0
+
+
 def _encoder(request: StreamedRequest) -> Callable[[str], str]:
     """How names are written: as they are, or for `encoding-type=url` percent-encoded."""
     encoding = request.parameter("encoding-type")
     if encoding not in ("", "url"):
         raise BadRequest(f"Invalid argument: encoding-type {encoding!r} is not known.")
     return (lambda name: quote(name, safe="/")) if encoding else str
-
-
-def _versioning(fields: Mapping[str, Any]) -> list[Node]:
-    if "versioning" not in fields:
-        return []
-    return [("Status", "Enabled" if fields["versioning"].get("enabled") else "Suspended")]
-
-
-def _cors(fields: Mapping[str, Any]) -> Iterator[Node]:
-    for rule in fields.get("cors", []):
-        content: list[Node] = [
-            ("Origins", [("Origin", text) for text in rule.get("origin", [])]),
-            ("Methods", [("Method", text) for text in rule.get("method", [])]),
-            ("ResponseHeaders", [("ResponseHeader", text) for text in rule.get("responseHeader", [])]),
-        ]
-        if "maxAgeSeconds" in rule:
-            content.append(("MaxAgeSec", rule["maxAgeSeconds"]))
-        yield "Cors", content
-
-
-def _lifecycle(fields: Mapping[str, Any]) -> Iterator[Node]:
-    for rule in fields.get("lifecycle", {}).get("rule", []):
-        action = rule.get("action", {})
-        condition: list[Node] = []
-        for name, value in rule.get("condition", {}).items():
-            for one in value if isinstance(value, list) else [value]:
-                condition.append((name[:1].upper() + name[1:], one))
-        done: Node = (str(action.get("type", "")), str(action.get("storageClass", "")))
-        yield "Rule", [("Action", [done]), ("Condition", condition)]
-
-
-def _acl_document(entries: Iterable[Mapping[str, Any]]) -> bytes:
-    def entry(given: Mapping[str, Any]) -> list[Node]:
-        kind, dash, who = str(given["entity"]).partition("-")
-        if not dash:
-            scope: Node = (f'Scope type="{kind[:1].upper()}{kind[1:]}"', "")
-        else:
-            name = "EmailAddress" if kind in ("user", "group") else "Domain" if kind == "domain" else "ID"
-            scope = (f'Scope type="{_SCOPES[kind]}"', [(name, who)])
-        return [scope, ("Permission", _PERMISSIONS[str(given["role"])])]
-
-    return write("AccessControlList", [("Entries", [("Entry", entry(given)) for given in entries])])

@@ -51,6 +51,16 @@ class Element:
     name: str
     children: list[Element] = field(default_factory=list)
     text: str = ""
+    attributes: dict[str, str] = field(default_factory=dict)
+
+    def child(self, name: str) -> Element | None:
+        """The first child of a name."""
+        return next((child for child in self.children if child.name == name), None)
+
+    def raw(self, name: str) -> str:
+        """As `find`, with the spaces that a name may begin and end with; empty for what is not there."""
+        found = self.child(name)
+        return "" if found is None else found.text
 
     def find(self, name: str) -> str | None:
         """The text of the first child of a name."""
@@ -84,10 +94,10 @@ def read(data: bytes) -> Element:
     open_elements = [root]
     parser = expat.ParserCreate(namespace_separator=" ")
 
-    def start(name: str, _: dict[str, str]) -> None:
+    def start(name: str, attributes: dict[str, str]) -> None:
         if len(open_elements) > _DEEPEST:
             raise _malformed()
-        element = Element(name.rpartition(" ")[2])
+        element = Element(name.rpartition(" ")[2], attributes=attributes)
         open_elements[-1].children.append(element)
         open_elements.append(element)
 

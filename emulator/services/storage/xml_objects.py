@@ -5,6 +5,7 @@ Source: https://cloud.google.com/storage/docs/xml-api/reference-methods
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -15,6 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, unquote
 
+import google_crc32c
 from google.api_core.exceptions import BadRequest, NotModified, PreconditionFailed, RequestRangeNotSatisfiable
 
 from emulator.core.service import Context, JsonRequest, JsonResponse
@@ -28,8 +30,9 @@ from emulator.services.storage.names import check_object_name
 from emulator.services.storage.preconditions import Preconditions, integer
 from emulator.services.storage.signatures import checked_body, signed_sha256
 from emulator.services.storage.store import ObjectFiles
-from emulator.services.storage.xml_documents import CONTENT_TYPE, NAMESPACE, error_document, write
+from emulator.services.storage.xml_documents import CONTENT_TYPE, NAMESPACE, error_document, read, write, xml_error
 
+_LARGEST_COMPOSE_BYTES = 1 << 20
 _DEFAULT_TYPE = "application/octet-stream"
 _FIELDS = {
     "content-type": "contentType", "cache-control": "cacheControl", "content-disposition": "contentDisposition",
@@ -54,7 +57,7 @@ class XmlObjects:
 
     def get(self, target: Target, request: StreamedRequest, context: Context) -> JsonResponse:
         """An object's bytes, whole or in part; for HEAD the front leaves them out."""
-        stored, descriptor = self._store.open(target.bucket, target.name, _generation(request))
+        stored, descriptor = self._store.open(target.bucket, target.name, generation_of(request))
         try:
             stored = self._store.md5(stored)
             _check_for_read(request, stored)
@@ -101,7 +104,7 @@ class XmlObjects:
 
     def delete(self, target: Target, request: StreamedRequest, context: Context) -> JsonResponse:
         self._store.delete(
-            target.bucket, target.name, generation=_generation(request), conditions=self.conditions(target, request)
+            target.bucket, target.name, generation=generation_of(request), conditions=self.conditions(target, request)
         )
         return JsonResponse(None, 204)
 
@@ -130,6 +133,27 @@ class XmlObjects:
         moment = resources.time_text(stored.updated)
         document = write("CopyObjectResult", [("LastModified", moment), ("ETag", etag(stored))], NAMESPACE)
         return JsonResponse(document, 200, {"content-type": CONTENT_TYPE, **_generation_headers(stored)})
+
+    def compose(self, target: Target, request: StreamedRequest, context: Context) -> JsonResponse:
+        """Join objects of one bucket, in the order that the document names them."""
+        root = read(integrity_checked(request, _LARGEST_COMPOSE_BYTES))
+        if root.name != "ComposeRequest" or any(part.name != "Component" for part in root.children):
+            raise xml_error(BadRequest, "MalformedXML", "The XML you provided is no ComposeRequest of Components.")
+        sources: list[dict[str, Any]] = []
+        for part in root.children:
+            match = part.find("IfGenerationMatch")
+            conditions = {"objectPreconditions": {"ifGenerationMatch": match}} if match else {}
+            generation = {"generation": part.find("Generation")} if part.find("Generation") else {}
+            sources.append({"name": part.find("Name") or "", **generation, **conditions})
+        destination = {"contentType": _DEFAULT_TYPE, **_given_fields(request.headers)}
+        parameters = {
+            "destinationBucket": target.bucket, "destinationObject": target.name, **_write_parameters(request.headers)
+        }  # fmt: skip
+        call = JsonRequest(
+            {key: value for key, value in parameters.items() if value},
+            {"sourceObjects": sources, "destination": destination}, request.headers, None, request.uri,
+        )  # fmt: skip
+        return written(self._copies.compose(call, self._owned(target, request, context)))
 
     def begin_resumable(self, target: Target, request: StreamedRequest, context: Context) -> JsonResponse:
         """201 with the address of a session."""
@@ -174,13 +198,31 @@ class XmlObjects:
         return replace(conditions, etag_not_match="" if conditions.etag_not_match != "*" else "*")
 
     def _owned(self, target: Target, request: StreamedRequest, context: Context) -> dict[str, Any]:
-        canned = request.headers.get("x-goog-acl") or request.headers.get("x-amz-acl", "")
-        words = canned.split("-")
         return ownership.of_new_object(
             self._store, self._store.bucket(target.bucket), context,
-            predefined=words[0] + "".join(word.title() for word in words[1:]),
+            predefined=canned_acl(request.headers),
             kms_key=request.headers.get("x-goog-encryption-kms-key-name", ""),
         )  # fmt: skip
+
+
+def canned_acl(headers: Mapping[str, str]) -> str:
+    """The predefined list that a header names, in the words of the JSON API; empty where none does."""
+    words = (headers.get("x-goog-acl") or headers.get("x-amz-acl", "")).split("-")
+    return words[0] + "".join(word.title() for word in words[1:])
+
+
+def integrity_checked(request: StreamedRequest, most: int) -> bytes:
+    """A small body, checked against its signature and checksums. Raises BadRequest, also for more bytes than `most`."""
+    body = request.body.read(most + 1)
+    if len(body) > most:
+        raise xml_error(BadRequest, "EntityTooLarge", f"The document is larger than {most} bytes.")
+    sha256 = signed_sha256(request.headers)
+    if sha256:
+        body = b"".join(checked_body(iter([body]), sha256))
+    Expected.of({}, request.headers).check(
+        google_crc32c.value(body), lambda: hashlib.md5(body, usedforsecurity=False).digest()
+    )
+    return body
 
 
 def etag(stored: StoredObject) -> str:
@@ -201,8 +243,10 @@ def _generation_headers(stored: StoredObject) -> dict[str, str]:
     return {"x-goog-generation": str(stored.generation), "x-goog-metageneration": str(stored.metageneration)}
 
 
-def _generation(request: StreamedRequest) -> int | None:
-    return integer(dict(request.query), "generation")
+def generation_of(request: StreamedRequest) -> int | None:
+    """The generation that a query names. S3's clients call it the id of a version."""
+    given = dict(request.query)
+    return integer(given, "generation" if "generation" in given else "versionId")
 
 
 def _check_for_read(request: StreamedRequest, stored: StoredObject) -> None:
