@@ -141,7 +141,7 @@ def test_list_of_access_is_set_as_it_is_shown(http: AuthorizedSession, bucket: B
 def test_objects_are_composed(http: AuthorizedSession, bucket: Bucket) -> None:
     for name, text in (("a", "one "), ("ü", "two")):
         bucket.blob(name).upload_from_string(text)
-    generation = bucket.get_blob("a").generation  # type: ignore[union-attr]
+    generation = bucket.get_blob("a").generation
     url, parts = f"{HOST}/{bucket.name}/whole?compose", "<Component><Name>ü</Name></Component>"
     document = f"<Component><Name>a</Name><Generation>{generation}</Generation></Component>{parts}"
     sent = f"<ComposeRequest>{document}</ComposeRequest>".encode()
