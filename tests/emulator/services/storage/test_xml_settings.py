@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
+import time
+from email.utils import formatdate
 from typing import Any
 
 import boto3
 import pytest
+import requests
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from google.auth.transport.requests import AuthorizedSession
@@ -158,3 +163,35 @@ def test_objects_are_composed(http: AuthorizedSession, bucket: Bucket) -> None:
     ):
         assert code(http.put(url, data=wrong)) == told
     assert texts(http.get(f"{HOST}/{bucket.name}?versions"), "IsLatest") == ["true"] * 3
+
+
+def test_header_of_version_2_signs_verb_path_date_and_headers(client: Client, bucket: Bucket) -> None:
+    metadata, secret = client.create_hmac_key(service_account_email="robot@example.iam.gserviceaccount.com")
+    path, now = f"/{bucket.name}/x", formatdate(usegmt=True)
+    bucket.blob("x").upload_from_string(b"x")
+    bucket.blob("y").upload_from_string(b"y")
+
+    def sent(verb: str = "GET", to: str = path, date: str = now, key: str = "", **headers: str) -> requests.Response:
+        """A request that is signed as a GET of `path` at `date`, whatever it is."""
+        signature = base64.b64encode(hmac.digest(secret.encode(), f"GET\n\n\n{date}\n{path}".encode(), "sha1"))
+        given = {"Date": date, "Authorization": f"GOOG1 {key or metadata.access_id}:{signature.decode()}"}
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return requests.request(verb, HOST + to, headers=given | named, timeout=30)
+
+    assert sent().content == b"x"
+    source = f"/{bucket.name}/y"
+    for refused in (sent("DELETE"), sent("PUT", x_goog_copy_source=source), sent(to=source), sent(to=f"{path}?acl")):
+        assert (refused.status_code, code(refused)) == (403, "SignatureDoesNotMatch")
+    assert code(sent(x_amz_copy_source=source)) == "MalformedSecurityHeader"
+    assert code(sent(date=formatdate(time.time() - 3600, usegmt=True))) == "RequestTimeTooSkewed"
+    assert code(sent(date="yesterday")) == "AccessDenied"
+    assert code(sent(key="GOOG1EUNKNOWN")) == "InvalidAccessKeyId"
+    assert bucket.blob("x").download_as_bytes() == b"x"
+
+
+def test_part_that_is_a_copy_is_said_to_be_missing(s3: Any, bucket: Bucket) -> None:
+    bucket.blob("x").upload_from_string(b"x")
+    upload = s3.create_multipart_upload(Bucket=bucket.name, Key="y")["UploadId"]
+    source = {"Bucket": bucket.name, "Key": "x"}
+    with pytest.raises(ClientError, match="NotImplemented"):
+        s3.upload_part_copy(Bucket=bucket.name, Key="y", UploadId=upload, PartNumber=1, CopySource=source)
