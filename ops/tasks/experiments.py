@@ -8,7 +8,7 @@ from invoke.context import Context
 from invoke.tasks import task
 
 from ops import printing
-from ops.errors import readable_errors
+from ops.errors import OpsError, readable_errors
 from ops.tasks.options import COMMON, EXPERIMENT, OUTPUT, TEXT_OR_JSON
 
 
@@ -55,6 +55,8 @@ def experiments_compare(
         from ops.session import open_session
 
         output = printing.output_format(output)
+        if plot and Path(plot).suffix != ".svg":
+            raise OpsError(f"--plot {plot}: a plot is written as SVG; name the file {Path(plot).with_suffix('.svg')}")
         session = open_session(env, emulated=emulated)
         name = session.config.experiment(experiment)
         found = experiments.runs(session.config, session.clients, name)

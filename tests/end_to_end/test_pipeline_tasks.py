@@ -123,6 +123,8 @@ def test_pipeline_runs_and_trainings_are_compared_side_by_side(inv: Task, first:
     assert states[first] == "COMPLETE"
     assert [run for run in states if not run.startswith("taxi-tips-training-")] == [compared[-1]["run"]]
     assert plot.read_text().startswith("<svg ")
+    refused = inv("experiments.compare", "--plot=plot.png", code=1)
+    assert "name the file plot.svg" in refused.stderr
     (listed,) = json.loads(inv("experiments.list", "--output=json").stdout)
     assert (listed["experiment"], listed["runs"], listed["state"]) == ("taxi-tips", len(compared), "COMPLETE")
     shown = inv("experiments.show", first).stdout
