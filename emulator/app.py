@@ -146,6 +146,7 @@ class Emulator:
             projects=self.projects,
             operations=self.operations,
             objects=self.objects,
+            buckets=storage_api.ServiceBuckets(self.objects),
             servers=ModelServers(self._runner.sandboxes, self._runner.environments, self.settings.servers),
             logs=logs,
             models=self.settings.models,

@@ -48,6 +48,18 @@ class ObjectStore(Protocol):
         ...
 
 
+class ServiceBuckets(Protocol):
+    """Buckets that a service keeps for itself in Cloud Storage."""
+
+    def make(self, name: str, project: str, location: str) -> None:
+        """Make one in a project, unless it is there."""
+        ...
+
+    def clear(self, prefix: str) -> None:
+        """Delete every object whose URI begins so; a bucket that is not there has none."""
+        ...
+
+
 @dataclass(frozen=True)
 class LogRecord:
     """One entry on its way to Cloud Logging; the store stamps what is left out."""

@@ -29,8 +29,8 @@ from emulator.core.interfaces import (
 )
 from emulator.core.projects import Projects
 from emulator.core.state import Collection
-from emulator.services.aiplatform import names, probes
-from emulator.services.aiplatform.model_files import ModelFiles
+from emulator.services.aiplatform import model_resources, names, probes
+from emulator.services.aiplatform.model_files import ModelFiles, published_uri
 from emulator.services.aiplatform.model_versions import ModelVersions
 from emulator.services.aiplatform.replicas import Replica
 
@@ -171,6 +171,8 @@ class Deployments:
         reason = self._servers.check_image(container.image_uri, has_command=bool(container.command))
         if reason is not None:
             raise FailedPrecondition(reason)
+        if _reads_objects(model):
+            self._files.publish(f"{deployed.model}@{deployed.model_version_id}", is_cancelled)
         deployment = self._deployment(endpoint, deployed, model)
         self._add(deployment)
         try:
@@ -272,12 +274,15 @@ class Deployments:
             "AIP_PROJECT_NUMBER": location.project_number,
             "AIP_VERSION_NAME": deployed.id,
         }
+        version = f"{deployed.model}@{deployed.model_version_id}"
+        if _reads_objects(model):
+            variables["AIP_STORAGE_URI"] = published_uri(version)
         return ModelServer(
             name=f"endpoints/{endpoint_id}/deployedModels/{deployed.id}/replicas/0",
             project=location.project_id,
             service_account=deployed.service_account or default_account,
             image=container.image_uri,
-            artifacts=(self._files.of(f"{deployed.model}@{deployed.model_version_id}") if model.artifact_uri else None),
+            artifacts=self._files.of(version) if model.artifact_uri else None,
             health_route=_health_route(endpoint.name, deployed.id, container),
             predict_route=_predict_route(endpoint.name, deployed.id, container),
             port=port,
@@ -315,6 +320,13 @@ class Deployments:
             )
 
         return (lambda lines: None) if deployed.disable_container_logging else write
+
+
+def _reads_objects(model: aiplatform_v1.Model) -> bool:
+    """Whether a container of the user's own reads the model's files; servers of prebuilt images have the folder."""
+    container = model.container_spec
+    is_own = bool(container.command) or not model_resources.artifact_choices(container.image_uri)
+    return is_own and bool(model.artifact_uri)
 
 
 def _deployment_seconds(container: aiplatform_v1.ModelContainerSpec) -> float:

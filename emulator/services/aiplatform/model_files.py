@@ -11,7 +11,7 @@ from pathlib import Path
 from google.api_core.exceptions import NotFound
 from selfloop_apis import aiplatform_v1
 
-from emulator.core.interfaces import ObjectStore
+from emulator.core.interfaces import ObjectStore, ServiceBuckets
 from emulator.services.aiplatform import model_resources as resources
 
 _BLOCK_BYTES = 1 << 20
@@ -22,11 +22,13 @@ class ModelFiles:
 
     Files arrive in a folder of their own and are put in place when their version is stored. `changing` is held
     from before a version is stored or removed until its files are in place or gone: the name of a model that is
-    deleted may be given again at once.
+    deleted may be given again at once. A container of one's own reads them from a bucket of the service's, in a
+    project of its own as the real service has it.
     """
 
-    def __init__(self, objects: ObjectStore, folder: Path) -> None:
+    def __init__(self, objects: ObjectStore, buckets: ServiceBuckets, folder: Path) -> None:
         self._objects = objects
+        self._buckets = buckets
         self._folder = folder
         self.changing = threading.RLock()
         # What an upload was fetching when the emulator was killed.
@@ -38,9 +40,7 @@ class ModelFiles:
 
     def of(self, version: str) -> Path:
         """The folder of `projects/N/locations/L/models/M@V`; absent where it has no files."""
-        model, _, version_id = version.partition("@")
-        _, project, _, location, _, model_id = model.split("/")
-        return self._folder / project / location / model_id / version_id
+        return self._folder.joinpath(*_parts(version))
 
     def fetch(self, model: aiplatform_v1.Model) -> Path | None:
         """A new folder with the files at a model's artifact_uri, once its image finds what it loads there.
@@ -92,6 +92,13 @@ class ModelFiles:
     def remove(self, versions: Iterable[str]) -> None:
         for version in versions:
             shutil.rmtree(self.of(version), ignore_errors=True)
+            self._buckets.clear(f"{published_uri(version)}/")
+
+    def publish(self, version: str, is_cancelled: Callable[[], bool]) -> None:
+        """Put a version's files where `published_uri` says. Raises NotFound for a version that is deleted meanwhile."""
+        project, location, *_ = _parts(version)
+        self._buckets.make(_bucket(project, location), f"vertex-{project}-tp", location)
+        self.export(version, f"{published_uri(version)}/", is_cancelled)
 
     def export(self, version: str, prefix: str, is_cancelled: Callable[[], bool]) -> bool:
         """Write a version's files below `gs://bucket/dir/`; False when it was left before the end.
@@ -110,6 +117,23 @@ class ModelFiles:
             except FileNotFoundError:
                 raise _deleted(version) from None
         return True
+
+
+def published_uri(version: str) -> str:
+    """The `gs://` directory of a version's published files: a container's AIP_STORAGE_URI."""
+    project, location, model_id, version_id = _parts(version)
+    return f"gs://{_bucket(project, location)}/models/{model_id}/{version_id}"
+
+
+def _bucket(project: str, location: str) -> str:
+    return f"vertex-{project}-{location}-tp"
+
+
+def _parts(version: str) -> tuple[str, str, str, str]:
+    """Project's number, location, model and version of `projects/N/locations/L/models/M@V`."""
+    model, _, version_id = version.partition("@")
+    _, project, _, location, _, model_id = model.split("/")
+    return project, location, model_id, version_id
 
 
 def _deleted(version: str) -> NotFound:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from emulator.core.clock import Clock
-from emulator.core.interfaces import LogSink, ModelServerRunner, ObjectStore
+from emulator.core.interfaces import LogSink, ModelServerRunner, ObjectStore, ServiceBuckets
 from emulator.core.operations import Operations
 from emulator.core.projects import Projects
 from emulator.core.service import GapicService
@@ -36,13 +36,14 @@ class Serving:
         projects: Projects,
         operations: Operations,
         objects: ObjectStore,
+        buckets: ServiceBuckets,
         servers: ModelServerRunner,
         logs: LogSink,
         models: Path,
         graph: MetadataGraph,
     ) -> None:
         state = AiplatformState(database)
-        files = ModelFiles(objects, models)
+        files = ModelFiles(objects, buckets, models)
         self.versions = ModelVersions(
             database=database, clock=clock, projects=projects, files=files, tracked=TrackedResources(graph)
         )

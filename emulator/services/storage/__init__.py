@@ -16,10 +16,11 @@ from emulator.services.storage.housekeeping import Housekeeping
 from emulator.services.storage.managed_folders import ManagedFolders
 from emulator.services.storage.notifications import Notifications
 from emulator.services.storage.objects import Objects
+from emulator.services.storage.service_buckets import ServiceBuckets
 from emulator.services.storage.store import ObjectFiles
 from emulator.services.storage.xml_api import XmlApi
 
-__all__ = ["Housekeeping", "ObjectFiles", "XmlApi", "services"]
+__all__ = ["Housekeeping", "ObjectFiles", "ServiceBuckets", "XmlApi", "services"]
 
 
 def services(store: ObjectFiles, messages: MessageSink | None = None) -> list[DiscoveryService | GapicService]:

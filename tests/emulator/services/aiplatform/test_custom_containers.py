@@ -23,6 +23,7 @@ from google.api_core.exceptions import (
 )
 from google.cloud import aiplatform
 from google.cloud.aiplatform_v1 import Endpoint, EndpointServiceClient, ModelServiceClient, PredictionServiceClient
+from google.cloud.storage import Client
 
 from tests.conftest import LOCATION, Emulator, start_emulator, wait_until
 from tests.emulator.services.aiplatform import container, registry
@@ -99,7 +100,25 @@ def test_a_container_gets_its_command_variables_and_files(served: Served) -> Non
     assert list(seen["argv"]) == ["--port", env["AIP_HTTP_PORT"], "$(AIP_HTTP_PORT)", "$(NOBODY)"]
     assert (env["AIP_HTTP_PORT"], env["AIP_HEALTH_ROUTE"], env["AIP_PREDICT_ROUTE"]) == ("8123", "/well", "/ask/me")
     assert (env["FROM_IMAGE"], env["SECOND"]) == ("yes", "one of PREDICTION")
-    assert env["AIP_STORAGE_URI"]
+    assert env["AIP_STORAGE_URI"].startswith("gs://")
+
+
+def test_a_container_reads_the_copy_of_its_model_s_files(own: Emulator, served: Served) -> None:
+    assert served.ask("read") == {"weights.txt": "heavy"}
+    registry.put(own, "own-containers", "model", {"weights.txt": b"light"})
+    assert served.ask("read") == {"weights.txt": "heavy"}
+
+
+def test_the_copy_goes_with_its_version(own: Emulator, project: str) -> None:
+    made = Served(own, project)
+    deployed = made.deploy()
+    bucket, _, prefix = made.ask("describe")["env"]["AIP_STORAGE_URI"].removeprefix("gs://").partition("/")
+    made.endpoints.undeploy_model(endpoint=made.endpoint, deployed_model_id=deployed).result(timeout=60)
+    with own.exported():
+        client = Client(project=project)
+        assert list(client.list_blobs(bucket, prefix=prefix))
+        own.client(ModelServiceClient).delete_model(name=made.model).result(timeout=60)
+        assert not list(client.list_blobs(bucket, prefix=prefix))
 
 
 @pytest.mark.parametrize(
