@@ -294,6 +294,49 @@ def test_an_image_that_only_docker_could_run_is_refused_at_once(own: Emulator, p
         made.deploy()
 
 
+@pytest.mark.parametrize("image", ["tf2-cpu.2-15", "pytorch-cpu.2-4"])
+def test_prebuilt_images_of_other_frameworks_are_refused_by_name(own: Emulator, project: str, image: str) -> None:
+    made = Served(own, project)
+    uri = registry.put(own, project, "model", {"saved_model.pb": b"", "model.mar": b""})
+    model = registry.described(uri, f"us-docker.pkg.dev/vertex-ai/prediction/{image}:latest")
+    parent = made.model.partition("/models/")[0]
+    made.model = registry.upload(own.client(ModelServiceClient), parent, model).name
+    with pytest.raises(BadRequest, match=image.replace(".", r"\.")):
+        made.deploy()
+
+
+def test_a_startup_probe_that_never_succeeds_fails_the_deployment(own: Emulator, project: str) -> None:
+    made = Served(own, project, health_route="/well", startup_probe={"http_get": {"path": "/elsewhere"}, **QUICK})
+    with pytest.raises(FailedPrecondition, match="not ready after 1 seconds"):
+        made.deploy()
+
+
+def test_a_second_deployment_at_the_same_time_is_refused(own: Emulator, project: str) -> None:
+    made = Served(own, project, env=[{"name": "FLAWS", "value": "sick"}])
+    request: Any = {
+        "endpoint": made.endpoint,
+        "deployed_model": {"model": made.model, "dedicated_resources": {"machine_spec": {}, "min_replica_count": 1}},
+        "traffic_split": {"0": 100},
+    }
+    first = made.endpoints.deploy_model(request)
+    with pytest.raises(FailedPrecondition, match="other operations running on the Endpoint"):
+        made.endpoints.deploy_model(request).result(timeout=60)
+    made.endpoints.cancel_operation({"name": first.operation.name})
+    with pytest.raises(GoogleAPICallError):
+        first.result(timeout=60)
+
+
+@pytest.mark.parametrize("verb", ["raw-predict", "stream-raw-predict"])
+def test_gcloud_s_raw_predictions_are_the_container_s_answer(own: Emulator, served: Served, verb: str) -> None:
+    said = own.run(
+        "gcloud", "ai", "endpoints", verb, served.endpoint.rpartition("/")[2], f"--region={LOCATION}",
+        "--project=own-containers", '--request={"instances": ["describe"]}',
+        "--http-headers=Content-Type=application/json",
+    )  # fmt: skip
+    assert said.returncode == 0, said.stderr
+    assert json.loads(said.stdout)["predictions"][0]["path"] == "/ask/me"
+
+
 def test_a_dedicated_endpoint_answers_at_its_own_name(own: Emulator, project: str, parent: str) -> None:
     made = Served(own, project)
     made.endpoint = registry.new_endpoint(made.endpoints, parent, dedicated_endpoint_enabled=True)
