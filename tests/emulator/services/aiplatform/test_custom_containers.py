@@ -374,6 +374,27 @@ def test_a_deployment_under_way_when_the_emulator_is_killed_leaves_nothing(
     assert endpoints.delete_endpoint(name=made.endpoint).result(timeout=60) is not None
 
 
+def test_requests_under_way_when_the_emulator_is_killed_fail_and_the_model_comes_back(
+    own: Emulator, new_emulator: Callable[..., Emulator], project: str
+) -> None:
+    (folder,) = own.state.parent.glob("image")
+    entry = {"environment": "sklearn-cpu.1-6", "folder": str(folder), "entrypoint": ["python3", "server.py"]}
+    table = json.dumps({IMAGE: entry})
+    before = new_emulator("--image-table", table)
+    made = Served(before, project)
+    made.deploy()
+    pieces = streamed(made, 2, 4)
+    assert next(pieces).data == b"0000"
+    before.stop(signal.SIGKILL)
+    with pytest.raises(ServiceUnavailable):
+        next(pieces)
+
+    after = new_emulator("--image-table", table, state=before.state)
+    made.predictions = after.client(PredictionServiceClient)
+    wait_until(made.is_well, 60)
+    assert made.ask("read") == {"weights.txt": "heavy"}
+
+
 @pytest.mark.long
 def test_twenty_models_share_an_endpoint(own: Emulator, project: str) -> None:
     made = Served(own, project)
