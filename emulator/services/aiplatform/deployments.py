@@ -109,6 +109,8 @@ class _Route:
     deployments: tuple[Deployment, ...]
     cumulative: tuple[int, ...]
     timeout_seconds: float
+    dedicated_dns: str
+    """the host that alone answers for the endpoint; empty for one that the shared host serves"""
 
 
 class Deployments:
@@ -208,21 +210,28 @@ class Deployments:
             tuple(deployment for deployment, _ in chosen),
             tuple(cumulative),
             timeout.seconds + timeout.nanos / 1e9 or _INFERENCE_SECONDS,
+            endpoint.dedicated_endpoint_dns,
         )
 
     def withdraw(self, endpoint: str) -> None:
         """Forget an endpoint that was deleted."""
         self._routes.pop(endpoint, None)
 
-    def choose(self, endpoint: str) -> tuple[Deployment, float]:
+    def choose(self, endpoint: str, *, by_shared_host: bool) -> tuple[Deployment, float]:
         """The deployment that answers the next request, and the seconds that it has for it.
 
         By chance, weighted by the traffic split: that of one request says nothing of the next.
-        Raises NotFound for an endpoint that is not there, FailedPrecondition for one without traffic.
+        Raises NotFound for an endpoint that is not there, FailedPrecondition for one without traffic, and for a
+        dedicated one that is asked by the host that others share.
         """
         route = self._routes.get(endpoint)
         if route is None:
             raise NotFound(f"Endpoint `{endpoint}` not found.")
+        if route.dedicated_dns and by_shared_host:
+            raise FailedPrecondition(
+                f"Endpoint `{endpoint}` is a dedicated endpoint and is not served by the shared domain; "
+                f"use {route.dedicated_dns}."
+            )
         if not route.deployments:
             raise FailedPrecondition(f"Endpoint `{endpoint}` has no deployed model that takes traffic.")
         chosen = route.deployments[0]

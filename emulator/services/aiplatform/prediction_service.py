@@ -58,7 +58,7 @@ class PredictionService(GapicService):
 
     def predict(self, request: aiplatform_v1.PredictRequest, context: Context) -> aiplatform_v1.PredictResponse:
         """Ask one of the endpoint's models, chosen by the traffic split."""
-        deployment, seconds = self._deployments.choose(self._endpoint(request.endpoint))
+        deployment, seconds = self._choose(request.endpoint, context)
         if not request.instances:
             raise InvalidArgument("The request must have at least one instance.")
         body = _request_body(request)
@@ -84,7 +84,7 @@ class PredictionService(GapicService):
 
     def raw_predict(self, request: aiplatform_v1.RawPredictRequest, context: Context) -> HttpBody:
         """Pass a body of any kind to the container, and its answer back, its status and body unchanged."""
-        deployment, seconds, content_type = self._raw(request.endpoint, request.http_body)
+        deployment, seconds, content_type = self._raw(request.endpoint, request.http_body, context)
         with self._slots.take():
             answer = deployment.request(request.http_body.data, content_type, _seconds(seconds, context))
         if answer.status >= 400:
@@ -100,7 +100,7 @@ class PredictionService(GapicService):
 
         An answer without a body is one empty piece: it has a content type.
         """
-        deployment, seconds, content_type = self._raw(request.endpoint, request.http_body)
+        deployment, seconds, content_type = self._raw(request.endpoint, request.http_body, context)
         with (
             self._slots.take(),
             deployment.stream(request.http_body.data, content_type, _seconds(seconds, context)) as answer,
@@ -112,9 +112,9 @@ class PredictionService(GapicService):
             for piece in answer.pieces:
                 yield HttpBody(content_type=answer.content_type, data=piece)
 
-    def _raw(self, endpoint: str, body: HttpBody) -> tuple[Deployment, float, str]:
+    def _raw(self, endpoint: str, body: HttpBody, context: Context) -> tuple[Deployment, float, str]:
         """Which deployment gets a body, the seconds it has, and the body's type."""
-        deployment, seconds = self._deployments.choose(self._endpoint(endpoint))
+        deployment, seconds = self._choose(endpoint, context)
         _check_size(len(body.data))
         return deployment, seconds, body.content_type or "application/json"
 
@@ -131,8 +131,9 @@ class PredictionService(GapicService):
             }
         )
 
-    def _endpoint(self, name: str) -> str:
-        return names.resource_name(self._projects, name, "endpoints")
+    def _choose(self, endpoint: str, context: Context) -> tuple[Deployment, float]:
+        name = names.resource_name(self._projects, endpoint, "endpoints")
+        return self._deployments.choose(name, by_shared_host=_is_by_shared_host(context))
 
     def _log(self, deployment: Deployment, instances: int, predictions: int) -> None:
         location = names.location_of(self._projects, deployment.endpoint)
@@ -154,6 +155,13 @@ class PredictionService(GapicService):
             severity="INFO",
         )
         self._logs.write(location.project_id, [record])
+
+
+def _is_by_shared_host(context: Context) -> bool:
+    """Whether the client called the host of all endpoints. Over gRPC a header marks calls to one of their own."""
+    if context.transport == "grpc":
+        return "x-vertex-ai-endpoint-id" not in context.headers
+    return context.host.endswith("aiplatform.googleapis.com")
 
 
 def _request_body(request: aiplatform_v1.PredictRequest) -> bytes:

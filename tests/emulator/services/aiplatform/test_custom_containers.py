@@ -347,7 +347,13 @@ def test_a_dedicated_endpoint_answers_at_its_own_name(own: Emulator, project: st
         endpoint = aiplatform.Endpoint(made.endpoint)
         answer = endpoint.predict(instances=["describe"], use_dedicated_endpoint=True)
     assert dns.endswith(".prediction.vertexai.goog")
-    assert answer.predictions[0]["env"]["AIP_ENDPOINT_ID"] == made.endpoint.rpartition("/")[2]
+    endpoint_id = made.endpoint.rpartition("/")[2]
+    assert answer.predictions[0]["env"]["AIP_ENDPOINT_ID"] == endpoint_id
+    with pytest.raises(FailedPrecondition, match=dns):
+        made.ask("describe")
+    assert posted(own, made, "describe").json()["error"]["status"] == "FAILED_PRECONDITION"
+    metadata = [("x-vertex-ai-endpoint-id", endpoint_id)]
+    assert made.predictions.predict(endpoint=made.endpoint, instances=["describe"], metadata=metadata).predictions  # type: ignore[list-item]
 
 
 def test_a_deployment_under_way_when_the_emulator_is_killed_leaves_nothing(
