@@ -171,9 +171,8 @@ def test_a_socket_that_the_model_replaced_by_a_link_is_not_followed(served: Serv
         server.wait_until_ready(SECONDS)
 
 
+@pytest.mark.parametrize("level", ["full"])
 def test_the_model_cannot_be_written_and_nothing_of_the_emulator_is_seen(served: Served, runtime: Runtime) -> None:
-    if not runtime.is_full:
-        pytest.skip("level none shows the machine")
     probe = '[__import__("os").access("/opt/selfloop/model/model.joblib", 2), __import__("os").path.exists("%s")]'
     server = served.ready(Code(probe % runtime.settings.state))
     assert json.loads(ask(server, [1]).body)["predictions"] == [False, False]
