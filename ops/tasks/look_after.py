@@ -11,6 +11,8 @@ from invoke.tasks import task
 from ops.errors import OpsError, readable_errors
 from ops.tasks.options import ENV
 
+#: Each half has an emulator of its own.
+_SIDE_BY_SIDE = ("--numprocesses", "2", "--dist", "loadfile")
 _TESTS = {"select": "only tests whose name matches, as pytest's -k", "path": "files or folders, comma-separated"}
 
 
@@ -41,8 +43,8 @@ def check(c: Context) -> None:
 
 @task(help=_TESTS)
 def test(c: Context, select: str = "", path: str = "") -> None:
-    """Run the tests, loads and soaks excepted."""
-    _pytest(select, path)
+    """Run the tests, loads and soaks excepted; all of them two files at a time."""
+    _pytest(select, path, *(() if select or path else _SIDE_BY_SIDE))
 
 
 @task(help=_TESTS)

@@ -30,4 +30,3 @@ def test_script_trains_registers_deploys_and_predicts(emulator: Emulator, projec
     assert told["labels"]["team"] == "a"
     assert told["uri"].startswith(f"gs://{project}-{transport}/aiplatform-custom-training-")
     assert told["left"] == 0
-    assert "View backing custom job" in done.stdout + done.stderr
