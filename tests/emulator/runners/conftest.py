@@ -16,6 +16,7 @@ from uuid import uuid4
 import pytest
 from google.api_core.exceptions import NotFound
 
+from emulator.core.egress import Egress
 from emulator.core.interfaces import Container, ContainerResult, OutputLine, PythonPackage, SandboxCaller
 from emulator.runners import bubblewrap
 from emulator.runners.limits import Limits
@@ -270,3 +271,14 @@ def processes_with(mark: str) -> list[int]:
             except OSError:
                 continue
     return found
+
+
+def index_is_reachable() -> bool:
+    """Whether packages can be fetched from here."""
+    egress = Egress(["package-index"])
+    hosts = [url.split("/")[2] for url in egress.indexes()]
+    try:
+        egress.connect(hosts[0], 443).close()
+    except (OSError, IndexError):
+        return False
+    return True

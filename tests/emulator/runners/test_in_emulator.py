@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 from google.cloud.aiplatform_v1 import CustomJob, JobServiceClient, JobState
 
-from emulator.core.egress import Egress
 from emulator.settings import SandboxLevel
 from tests.conftest import Emulator, wait_until
-from tests.emulator.runners.conftest import IMAGE, require_full, source_distribution
+from tests.emulator.runners.conftest import IMAGE, index_is_reachable, require_full, source_distribution
 
 FINAL = (JobState.JOB_STATE_SUCCEEDED, JobState.JOB_STATE_FAILED, JobState.JOB_STATE_CANCELLED)
 STORAGE = """
@@ -98,13 +97,3 @@ def test_package_that_is_not_installed_comes_by_default_and_not_without_egress(
             assert "emulator.egress in config lets nothing out: add package-index" in job.error.message
         else:
             assert job.state == JobState.JOB_STATE_SUCCEEDED, job.error.message
-
-
-def index_is_reachable() -> bool:
-    egress = Egress(["package-index"])
-    hosts = [url.split("/")[2] for url in egress.indexes()]
-    try:
-        egress.connect(hosts[0], 443).close()
-    except (OSError, IndexError):
-        return False
-    return True
