@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from google.cloud.aiplatform_v1 import MetadataServiceClient, PipelineServiceClient
 
 from ops.config import ROOT
 from tests.conftest import Emulator
@@ -85,6 +86,55 @@ def test_pipeline_run_registers_and_deploys_the_first_version(inv: Task, first: 
     assert lineage["parameters"]["input:model_id"] == "taxi-tips"
     # What the pipeline made is what the configuration declares.
     assert "no changes" in inv("plan").stdout
+
+
+def test_run_shows_its_tasks_artifacts_and_lineage(running: Emulator, first: str) -> None:
+    parent = "projects/pipeline-tasks/locations/us-central1"
+    with running.exported():
+        pipelines = running.client(PipelineServiceClient, transport="rest")
+        metadata = running.client(MetadataServiceClient, transport="rest")
+        job: Any = pipelines.get_pipeline_job(name=f"{parent}/pipelineJobs/{first}")
+        context = job.job_detail.pipeline_run_context
+        graph: Any = metadata.query_context_lineage_subgraph(context=context.name)
+    tasks = {task.task_name: task for task in job.job_detail.task_details}
+    kinds = {name: task.execution.schema_title for name, task in tasks.items()}
+    dags = {"condition-1", "condition-2"}
+    assert kinds.pop(first) == "system.Run"
+    assert {kinds.pop(name) for name in dags} == {"system.DagExecution"}
+    assert set(kinds.values()) == {"system.ContainerExecution"}
+    made = {
+        (name, key): artifact
+        for name, task in tasks.items()
+        for key, listed in task.outputs.items()
+        for artifact in listed.artifacts
+    }
+    assert {key: artifact.schema_title for key, artifact in made.items()} == {
+        ("extract", "trips"): "system.Dataset",
+        ("validate", "report"): "system.HTML",
+        ("prepare", "train_rows"): "system.Dataset",
+        ("prepare", "validation_rows"): "system.Dataset",
+        ("prepare", "test_rows"): "system.Dataset",
+        ("train", "model"): "system.Model",
+        ("evaluate", "metrics"): "system.Metrics",
+        ("evaluate", "classification"): "system.ClassificationMetrics",
+        ("compare", "comparison"): "system.Metrics",
+    }
+    number = context.name.split("/")[1]
+    for (name, key), artifact in made.items():
+        folder = f"gs://pipeline-tasks-loop/pipelines/{number}/{first}/{name}_{tasks[name].task_id}"
+        assert artifact.uri == f"{folder}/{key}"
+        assert artifact.state.name == "LIVE"
+    assert context.schema_title == "system.PipelineRun"
+    experiment = job.job_detail.pipeline_context.name.rpartition("/")[0] + "/taxi-tips"
+    assert set(context.parent_contexts) == {job.job_detail.pipeline_context.name, experiment}
+    assert {artifact.name for artifact in made.values()} <= {artifact.name for artifact in graph.artifacts}
+    assert {task.execution.name for task in tasks.values()} <= {execution.name for execution in graph.executions}
+    model = made["train", "model"]
+    events = {(event.execution, event.type_.name) for event in graph.events if event.artifact == model.name}
+    assert (tasks["train"].execution.name, "OUTPUT") in events
+    assert (tasks["evaluate"].execution.name, "INPUT") in events
+    assert (tasks["compare"].execution.name, "INPUT") in events
+    assert tasks["compare"].execution.metadata["output:accepted"] is True
 
 
 def test_pipeline_status_is_a_tree_and_logs_are_a_tasks_own(inv: Task, first: str) -> None:
